@@ -1,0 +1,1 @@
+"""Appointment reminders: extract what is due, record it once, and contact each client at most once for it."""

@@ -1,0 +1,122 @@
+"""The words of the domain as types: ids, channels, states, and the rows that travel between the layers.
+
+Nothing here reads a clock, a database or a network. All times are timezone-aware; all durations are `timedelta`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, time, timedelta
+from enum import StrEnum
+from typing import NewType
+
+AccountId = NewType("AccountId", str)
+AppointmentId = NewType("AppointmentId", str)
+ReminderId = NewType("ReminderId", int)
+ContactId = NewType("ContactId", int)
+AttemptId = NewType("AttemptId", int)
+BatchId = NewType("BatchId", int)
+
+
+class Channel(StrEnum):
+    """How a client is contacted, from the quietest to the loudest."""
+
+    EMAIL = "email"
+    SMS = "sms"
+    CALL = "call"
+
+
+class State(StrEnum):
+    """The states of a reminder, in the order in which a reminder can reach them."""
+
+    PENDING = "pending"
+    HELD = "held"
+    SENDING = "sending"
+    IN_DOUBT = "in_doubt"
+    ACCEPTED = "accepted"
+    DELIVERED = "delivered"
+    UNDELIVERED = "undelivered"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    EXPIRED = "expired"
+    SUPERSEDED = "superseded"
+    CANCELLED = "cancelled"
+    SUPPRESSED = "suppressed"
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One step of a cadence: sent from `lead` before the slot, useful until `useful_until` before it.
+
+    `wait` is the silence that the rung below must have been answered with before this rung may go.
+    """
+
+    step: int
+    channel: Channel
+    lead: timedelta
+    useful_until: timedelta
+    wait: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Hours:
+    """The local hours in which texts and calls may go: from `opens` (included) to `closes` (excluded)."""
+
+    opens: time
+    closes: time
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """When a rung is due and when it stops being useful, both timezone-aware, `due_at` < `expires_at`."""
+
+    due_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """One appointment that a contact names, as the person contacted should hear of it.
+
+    `starts_at` and `ends_at` are timezone-aware; `zone` is the client's valid IANA zone; `client_name` is cleaned
+    text and may be empty; `sequence` counts the moves of the appointment (RFC 5545 SEQUENCE).
+    """
+
+    appointment_id: AppointmentId
+    client_name: str
+    starts_at: datetime
+    ends_at: datetime
+    zone: str
+    location: str
+    sequence: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """All that a channel needs for one email, text or call. Never logged, never pickled, never put into XCom.
+
+    `reference` is stable for the contact, opaque, and free of personal data: it becomes the Message-ID and part of
+    the status callback's URL. `address` is an email address or an E.164 number. `expires_at` is when the contact
+    stops being useful. `visits` is never empty, sorted by start.
+    """
+
+    attempt_id: AttemptId
+    reference: str
+    channel: Channel
+    address: str
+    account_id: AccountId
+    account_name: str
+    account_phone: str
+    account_email: str
+    locale: str
+    visits: tuple[Visit, ...]
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """The provider took the contact: its own id for it, the status it gave, and whether that is already delivery."""
+
+    provider_id: str
+    provider_status: str
+    is_delivered: bool = False
