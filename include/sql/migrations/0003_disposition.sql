@@ -26,6 +26,7 @@ INSERT INTO reminders.verdict VALUES
     ('moved_back', 'superseded', 'a contact named another time before the slot was moved back'),
     ('slot_already_contacted', 'superseded', 'the address was already contacted about this slot and step'),
     ('wait_for_book', 'deferred', 'the book''s row is missing or older than ten minutes'),
+    ('wait_for_status', 'deferred', 'the book gives the appointment a status that is not one of the agreed ones'),
     ('wait_for_lower_rung', 'deferred', 'a lower rung is still open'),
     ('wait_for_answer', 'deferred', 'the client has time to answer the lower rung'),
     ('wait_until_not_before', 'deferred', 'backoff after proof that nobody was contacted'),
@@ -39,7 +40,7 @@ CREATE FUNCTION reminders.disposition(p_now timestamptz, p_reminder_ids bigint[]
 RETURNS TABLE (reminder_id bigint, verdict text, disposition text, not_before_at timestamptz)
 LANGUAGE sql STABLE AS $$
 WITH fact AS (
-    SELECT r.*, s.read_at, s.zone, s.has_zone_problem, s.phone_country, s.phone_type,
+    SELECT r.*, s.status, s.read_at, s.zone, s.has_zone_problem, s.phone_country, s.phone_type,
            CASE r.channel WHEN 'email' THEN s.email_problem ELSE s.phone_problem END AS address_problem,
            local.at::time AS local_time, local.at::date AS local_day,
            policy.opens, policy.closes,
@@ -111,6 +112,7 @@ WITH fact AS (
              AND NOT reminders.has_proof(f.account_id, f.appointment_id, f.slot_at, f.step) THEN 'missed_by_us'
         WHEN f.has_hold THEN 'on_hold'
         WHEN f.read_at IS NULL OR f.read_at < p_now - interval '10 minutes' THEN 'wait_for_book'
+        WHEN f.status NOT IN ('booked', 'confirmed', 'cancelled', 'completed', 'no_show') THEN 'wait_for_status'
         WHEN f.not_before_at > p_now AND f.deferred_for IN ('wait_until_not_before') THEN 'wait_until_not_before'
         WHEN f.channel <> 'email' AND (f.local_time < f.opens OR f.local_time >= f.closes) THEN 'wait_for_hours'
         WHEN f.day_count >= f.day_cap THEN 'wait_for_day'

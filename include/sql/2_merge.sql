@@ -1,0 +1,113 @@
+-- name: lock_cycles
+-- Cycles take turns: two MERGEs of the same rows at once end in a unique violation.
+SELECT pg_advisory_xact_lock(hashtextextended('reminders.cycle', 0))
+
+-- name: open_cycle
+-- The cycle's own row; a date that runs again keeps its first start.
+INSERT INTO reminders.cycle (logical_date, run_kind, has_own_date, started_at)
+VALUES (%(logical_date)s, %(run_kind)s, %(has_own_date)s, %(now)s)
+ON CONFLICT (logical_date) DO UPDATE SET closed_at = NULL
+
+-- name: shrunken_books
+-- Accounts (and * for all) whose book lost over a fifth of the future appointments that the last reading had.
+WITH last_reading AS (
+    SELECT max(logical_date) AS logical_date FROM reminders.staged_appointment WHERE logical_date < %(logical_date)s
+), expected AS (
+    SELECT b.account_id, now_read.appointment_id IS NULL AS is_lost
+    FROM reminders.staged_appointment b JOIN last_reading USING (logical_date)
+    LEFT JOIN reminders.staged_appointment now_read
+        ON (now_read.logical_date, now_read.account_id, now_read.appointment_id)
+         = (%(logical_date)s, b.account_id, b.appointment_id)
+    WHERE b.slot_at > %(logical_date)s AND b.status IN ('booked', 'confirmed')
+)
+SELECT coalesce(account_id, '*') AS account_id, count(*) AS expected, count(*) FILTER (WHERE is_lost) AS lost
+FROM expected GROUP BY GROUPING SETS ((account_id), ())
+HAVING count(*) FILTER (WHERE is_lost) > greatest(0.2 * count(*), 4)
+
+-- name: place_hold
+-- A stop, until a person releases it; one that already stands for the scope is kept as it is.
+INSERT INTO reminders.hold (scope, scope_value, placed_by, why, placed_at, review_at)
+VALUES (%(scope)s, %(scope_value)s, %(placed_by)s, %(why)s, %(now)s, %(now)s + interval '1 hour')
+ON CONFLICT (scope, scope_value) WHERE released_at IS NULL DO NOTHING
+
+-- name: make_merge_source
+-- The analysed stage that the MERGE reads; it ends with the transaction.
+CREATE TEMPORARY TABLE merge_source (
+    account_id text, appointment_id text, slot_at timestamptz, step smallint, fate text, channel text,
+    due_at timestamptz, expires_at timestamptz, wait interval, has_lower_rung boolean,
+    address_hash bytea, address_masked text) ON COMMIT DROP
+
+-- name: stage_merge
+-- What the book asks for, beside the fate of every reminder that can still go out.
+INSERT INTO merge_source
+WITH open_row AS (
+    SELECT r.account_id, r.appointment_id, r.slot_at, r.step,
+           CASE
+               WHEN s.appointment_id IS NULL AND (%(cancels_nothing)s::boolean OR r.account_id = ANY (%(shrunken)s::text[])) THEN NULL
+               WHEN s.appointment_id IS NULL THEN 'not_in_book'
+               WHEN s.slot_at <> r.slot_at THEN 'moved'
+               WHEN s.status = 'cancelled' THEN 'cancelled_in_book'
+               WHEN s.status = 'confirmed' THEN 'confirmed'
+           END AS fate,
+           r.channel, r.due_at, r.expires_at, r.wait, r.has_lower_rung,
+           CASE r.channel WHEN 'email' THEN s.email_hash ELSE s.phone_hash END AS address_hash,
+           CASE r.channel WHEN 'email' THEN s.email_masked ELSE s.phone_masked END AS address_masked
+    FROM reminders.reminder r
+    LEFT JOIN reminders.staged_appointment s
+        ON (s.logical_date, s.account_id, s.appointment_id) = (%(logical_date)s, r.account_id, r.appointment_id)
+    WHERE r.ended_at IS NULL AND r.state IN ('pending', 'held') AND r.adopted_by <= %(logical_date)s
+)
+SELECT * FROM open_row
+UNION ALL
+SELECT g.account_id, g.appointment_id, g.slot_at, g.step, NULL, g.channel, g.due_at, g.expires_at, g.wait,
+       g.has_lower_rung,
+       CASE g.channel WHEN 'email' THEN s.email_hash ELSE s.phone_hash END,
+       CASE g.channel WHEN 'email' THEN s.email_masked ELSE s.phone_masked END
+FROM reminders.staged_rung g
+JOIN reminders.staged_appointment s USING (logical_date, account_id, appointment_id)
+WHERE g.logical_date = %(logical_date)s AND s.status NOT IN ('cancelled', 'confirmed')
+  AND NOT EXISTS (SELECT FROM open_row o
+                  WHERE (o.account_id, o.appointment_id, o.slot_at, o.step)
+                      = (g.account_id, g.appointment_id, g.slot_at, g.step))
+
+-- name: analyze_merge
+-- Without statistics the planner would hash the whole ledger.
+ANALYZE merge_source
+
+-- name: keep_merge_by_key
+-- Even with statistics a large ledger tips the plan: the MERGE goes by the ledger's own key.
+SET LOCAL enable_hashjoin = off
+
+-- name: keep_merge_from_sorting
+-- The merge join would read the whole ledger too.
+SET LOCAL enable_mergejoin = off
+
+-- name: merge_ledger
+-- The book's changes reach the ledger: new due reminders in, changed appointments applied, orphans adopted.
+WITH merged AS (
+    MERGE INTO reminders.reminder AS r
+    USING merge_source AS s
+    ON (r.account_id, r.appointment_id, r.slot_at, r.step) = (s.account_id, s.appointment_id, s.slot_at, s.step)
+    WHEN MATCHED AND r.state IN ('pending', 'held') AND s.fate IS NOT NULL THEN UPDATE SET
+        state = CASE WHEN s.fate IN ('moved', 'confirmed') THEN 'superseded' ELSE 'cancelled' END,
+        reason = s.fate, ended_at = %(now)s, deferred_for = NULL, not_before_at = NULL
+    WHEN MATCHED AND r.state IN ('pending', 'held') THEN UPDATE SET
+        adopted_by = greatest(r.adopted_by, %(logical_date)s), address_hash = coalesce(s.address_hash, r.address_hash),
+        address_masked = coalesce(s.address_masked, r.address_masked)
+    WHEN NOT MATCHED THEN
+        INSERT (account_id, appointment_id, slot_at, step, channel, logical_date, adopted_by, due_at, expires_at, wait,
+                has_lower_rung, address_hash, address_masked, created_at)
+        VALUES (s.account_id, s.appointment_id, s.slot_at, s.step, s.channel, %(logical_date)s, %(logical_date)s,
+                s.due_at, s.expires_at, s.wait, s.has_lower_rung, s.address_hash, s.address_masked, %(now)s)
+    RETURNING merge_action() AS action, r.state
+)
+SELECT count(*) FILTER (WHERE action = 'INSERT') AS created,
+       count(*) FILTER (WHERE action = 'UPDATE' AND state IN ('pending', 'held')) AS adopted,
+       count(*) FILTER (WHERE action = 'UPDATE' AND state NOT IN ('pending', 'held')) AS ended
+FROM merged
+
+-- name: triage
+-- Every reminder that can still go out gets the verdict of the decision table.
+SELECT reminders.settle(%(now)s, (
+    SELECT array_agg(reminder_id) FROM reminders.reminder
+    WHERE ended_at IS NULL AND state IN ('pending', 'held') AND adopted_by <= %(logical_date)s)) AS settled

@@ -1,0 +1,43 @@
+-- name: plan_contacts
+-- Ready reminders become contacts by account and address, nearest appointment first, each account's calls at its pace.
+WITH ready AS (
+    SELECT r.reminder_id, r.account_id, r.channel, r.address_hash, r.slot_at, s.zone
+    FROM reminders.reminder r
+    JOIN reminders.staged_appointment s
+        ON (s.logical_date, s.account_id, s.appointment_id) = (r.adopted_by, r.account_id, r.appointment_id)
+    WHERE r.ended_at IS NULL AND r.state = 'pending' AND r.deferred_for IS NULL
+      AND r.adopted_by = %(logical_date)s AND r.expires_at > %(now)s
+), bundle AS (
+    SELECT account_id, channel, address_hash, min(zone) AS zone, min(slot_at) AS nearest_at,
+           array_agg(reminder_id ORDER BY slot_at, reminder_id) AS reminder_ids
+    FROM ready GROUP BY account_id, channel, address_hash
+), paced AS (
+    -- An address is contacted by one account in a cycle; the others wait for its gap to pass.
+    SELECT b.*, row_number() OVER (PARTITION BY b.account_id, b.channel ORDER BY b.nearest_at, b.address_hash) AS place_of_account
+    FROM (SELECT DISTINCT ON (address_hash) * FROM bundle ORDER BY address_hash, nearest_at, account_id) b
+), ranked AS (
+    SELECT p.*, row_number() OVER (PARTITION BY p.channel ORDER BY p.nearest_at, p.account_id, p.address_hash) AS place
+    FROM paced p, reminders.policy_of(p.account_id) policy
+    WHERE p.channel <> 'call' OR p.place_of_account <= policy.call_pace
+), kept AS (
+    SELECT r.*, c.batches, ((r.place - 1) %% c.batches) AS batch_of_channel
+    FROM ranked r
+    JOIN unnest(%(channels)s::text[], %(most)s::int[], %(batches)s::int[]) AS c (channel, most, batches) USING (channel)
+    WHERE r.place <= c.most
+), batch AS (
+    INSERT INTO reminders.batch (logical_date, channel, share, planned_at)
+    SELECT %(logical_date)s, channel, count(*) OVER (PARTITION BY channel), %(now)s
+    FROM (SELECT DISTINCT channel, batch_of_channel FROM kept) b
+    RETURNING batch_id, channel
+), numbered AS (
+    SELECT batch_id, channel, row_number() OVER (PARTITION BY channel ORDER BY batch_id) - 1 AS batch_of_channel FROM batch
+), contact AS (
+    INSERT INTO reminders.contact (batch_id, account_id, channel, address_hash, zone, place)
+    SELECT n.batch_id, k.account_id, k.channel, k.address_hash, k.zone, k.place
+    FROM kept k JOIN numbered n USING (channel, batch_of_channel)
+    RETURNING contact_id, batch_id, account_id, channel, address_hash
+), member AS (
+    INSERT INTO reminders.contact_member (contact_id, reminder_id)
+    SELECT c.contact_id, unnest(k.reminder_ids) FROM contact c JOIN kept k USING (account_id, channel, address_hash)
+)
+SELECT batch_id FROM numbered ORDER BY batch_id

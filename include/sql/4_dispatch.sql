@@ -1,0 +1,33 @@
+-- name: read_batch
+-- What a dispatch task works on: the channel, its share of the rate, and the contacts in their order.
+SELECT b.channel, b.share,
+       coalesce(array_agg(c.contact_id ORDER BY c.place) FILTER (WHERE c.contact_id IS NOT NULL), '{}') AS contact_ids
+FROM reminders.batch b LEFT JOIN reminders.contact c USING (batch_id)
+WHERE b.batch_id = %(batch_id)s GROUP BY b.batch_id
+
+-- name: intend
+-- The intent: those contacts of the group that still qualify, under locks.
+SELECT attempt_id FROM reminders.intend(%(contact_ids)s, %(now)s, %(deadline_at)s)
+
+-- name: read_contacts
+-- All that the channel needs for each attempt, a row for each appointment that the contact names.
+SELECT a.attempt_id, c.reference, a.channel, a.address, a.account_id, s.account_name, s.account_phone, s.account_email,
+       s.locale, s.appointment_id, s.client_name, s.slot_at, s.ends_at, s.zone, s.location, r.expires_at,
+       (SELECT count(DISTINCT m.slot_at) FROM reminders.reminder m
+        WHERE m.account_id = r.account_id AND m.appointment_id = r.appointment_id AND m.slot_at <> r.slot_at) AS sequence
+FROM reminders.attempt a
+JOIN reminders.contact c USING (contact_id)
+JOIN reminders.reminder r ON r.contact_id = a.contact_id AND r.state = 'sending'
+JOIN reminders.staged_appointment s
+    ON (s.logical_date, s.account_id, s.appointment_id) = (r.adopted_by, r.account_id, r.appointment_id)
+WHERE a.attempt_id = ANY (%(attempt_ids)s)
+ORDER BY a.attempt_id, r.slot_at, s.client_name
+
+-- name: read_holds
+-- The stops in force, read again before each socket when the last reading is a second old.
+SELECT scope, scope_value FROM reminders.active_hold
+
+-- name: record_outcomes
+-- What became of a group of attempts.
+SELECT reminders.record_outcomes(%(attempt_ids)s, %(outcomes)s, %(reasons)s, %(codes)s, %(provider_ids)s,
+                                 %(provider_statuses)s, %(not_before)s, %(now)s) AS recorded

@@ -1,0 +1,30 @@
+-- name: close_cycle
+-- The cycle's row: what its reminders and those it adopted have come to.
+UPDATE reminders.cycle
+SET closed_at = %(now)s,
+    counts = (SELECT coalesce(jsonb_object_agg(channel || ' ' || state, reminders), '{}')
+              FROM (SELECT channel, state, count(*) AS reminders FROM reminders.reminder
+                    WHERE logical_date = %(logical_date)s OR ended_at IS NULL AND adopted_by = %(logical_date)s
+                    GROUP BY channel, state) n)
+WHERE logical_date = %(logical_date)s
+RETURNING counts
+
+-- name: broken_invariants
+-- Each promise as a question to the ledger; every row is a breach.
+SELECT 'two contacts of a slot and step' AS breach, count(*) AS cases
+FROM (SELECT FROM reminders.contact_guard WHERE NOT is_uncontacted
+      GROUP BY account_id, address_hash, slot_at, step HAVING count(*) > 1) d HAVING count(*) > 0
+UNION ALL
+SELECT 'a reminder in flight without an open attempt', count(*) FROM reminders.reminder r
+WHERE r.ended_at IS NULL AND r.state IN ('sending', 'in_doubt', 'accepted')
+  AND NOT EXISTS (SELECT FROM reminders.attempt a WHERE a.contact_id = r.contact_id AND a.state = r.state)
+HAVING count(*) > 0
+UNION ALL
+SELECT 'an attempt in flight past its deadline by ten minutes', count(*) FROM reminders.attempt a
+WHERE a.ended_at IS NULL AND a.state = 'sending' AND a.deadline_at < %(now)s - interval '10 minutes' HAVING count(*) > 0
+
+-- name: overdue
+-- Ready reminders that no cycle has taken for a quarter of an hour.
+SELECT count(*) AS overdue FROM reminders.reminder
+WHERE ended_at IS NULL AND state = 'pending' AND deferred_for IS NULL AND due_at < %(now)s - interval '15 minutes'
+  AND created_at < %(now)s - interval '15 minutes'

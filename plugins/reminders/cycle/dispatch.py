@@ -1,0 +1,194 @@
+"""Send one batch: intents of a small group committed, their provider calls made, their outcomes recorded, the next group.
+
+A group is never larger than its channel may send in the next second, so that a stop stops.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import groupby
+from typing import Any
+
+from reminders.errors import (
+    AddressRefused,
+    Doubtful,
+    Misconfigured,
+    NeverContacted,
+    OptedOut,
+    SendError,
+)
+from reminders.model import Acceptance, AccountId, AppointmentId, AttemptId, Channel, Contact, Visit
+from reminders.store.ledger import Ledger
+
+Row = dict[str, Any]
+Send = Callable[[Contact, datetime, Callable[[], None]], Acceptance]
+HOLDS_ARE_FRESH_FOR = 1.0
+LAST_CALL = timedelta(seconds=40)
+LEASE = timedelta(seconds=60)
+MOST_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The edge's clocks: `now()` for the ledger (aware), `monotonic()` and `sleep(seconds)` for deadlines and rates."""
+
+    now: Callable[[], datetime]
+    monotonic: Callable[[], float]
+    sleep: Callable[[float], None]
+
+
+class HoldWatch:
+    """The stops in force, at most a second old, for the last check before each socket. Safe to use from threads."""
+
+    def __init__(self, read: Callable[[], Sequence[Row]], monotonic: Callable[[], float]) -> None:
+        self._read = read
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._holds: Sequence[Row] = ()
+        self._read_at = float("-inf")
+
+    def stops(self, contact: Contact) -> bool:
+        with self._lock:
+            if self._monotonic() - self._read_at > HOLDS_ARE_FRESH_FOR:
+                asked_at = self._monotonic()
+                self._holds = self._read()
+                self._read_at = asked_at
+            holds = self._holds
+        wanted = {("all", ""), ("channel", contact.channel.value), ("account", contact.account_id)}
+        return any((hold["scope"], hold["scope_value"]) in wanted for hold in holds)
+
+
+def contacts(rows: Iterable[Row]) -> list[Contact]:
+    """The rows of `read_contacts`, sorted by attempt, as one `Contact` for each attempt."""
+    found = []
+    for attempt_id, members in groupby(rows, key=lambda row: row["attempt_id"]):
+        visits = list(members)
+        first = visits[0]
+        found.append(
+            Contact(
+                attempt_id=AttemptId(attempt_id),
+                reference=str(first["reference"]),
+                channel=Channel(first["channel"]),
+                address=first["address"],
+                account_id=AccountId(first["account_id"]),
+                account_name=first["account_name"],
+                account_phone=first["account_phone"],
+                account_email=first["account_email"],
+                locale=first["locale"],
+                expires_at=min(row["expires_at"] for row in visits),
+                visits=tuple(
+                    Visit(
+                        AppointmentId(row["appointment_id"]),
+                        row["client_name"],
+                        row["slot_at"],
+                        row["ends_at"],
+                        row["zone"],
+                        row["location"],
+                        row["sequence"],
+                    )
+                    for row in visits
+                ),
+            )
+        )
+    return found
+
+
+def outcome(attempt_id: int, result: Acceptance | BaseException, now: datetime) -> Row:
+    """What the ledger records for one provider call: the leaf of the exception tree decides."""
+    row: Row = {
+        "attempt_id": attempt_id,
+        "reason": None,
+        "code": "",
+        "provider_id": "",
+        "provider_status": "",
+        "not_before_at": None,
+    }
+    match result:
+        case Acceptance():
+            row.update(
+                outcome="delivered" if result.is_delivered else "accepted",
+                reason="relay_accepted" if result.is_delivered else None,
+                provider_id=result.provider_id,
+                provider_status=result.provider_status,
+            )
+        case NeverContacted():
+            row.update(outcome="not_contacted", not_before_at=now + timedelta(seconds=result.retry_after))
+        case OptedOut():
+            row.update(outcome="failed", reason="opted_out")
+        case AddressRefused():
+            row.update(outcome="failed")
+        case Misconfigured():
+            row.update(outcome="misconfigured")
+        case _:
+            row.update(outcome="in_doubt")
+    if isinstance(result, SendError):
+        row.update(reason=row["reason"] or result.reason, code=result.code)
+    return row
+
+
+def send_group(group: Sequence[Contact], send: Send, watch: HoldWatch, clock: Clock, closes_at: float) -> list[Row]:
+    """Make the group's provider calls at the same time and return their outcomes; nothing here raises."""
+
+    def attempt(contact: Contact) -> Row:
+        def last_check() -> None:
+            if watch.stops(contact):
+                raise NeverContacted("on_hold", retry_after=0)
+            if clock.monotonic() > closes_at:
+                raise NeverContacted("deadline_passed", retry_after=0)
+
+        try:
+            result: Acceptance | BaseException = send(contact, clock.now(), last_check)
+        except SendError as error:
+            result = error
+        except Exception as error:
+            # An error that nobody foresaw says nothing about what the provider did.
+            result = Doubtful(type(error).__name__)
+        return outcome(contact.attempt_id, result, clock.now())
+
+    if len(group) == 1:
+        return [attempt(group[0])]
+    with ThreadPoolExecutor(max_workers=min(len(group), MOST_AT_ONCE)) as pool:
+        return list(pool.map(attempt, group))
+
+
+def dispatch(
+    ledger: Ledger,
+    watch: HoldWatch,
+    batch_id: int,
+    senders: Mapping[Channel, Send],
+    rates: Mapping[Channel, float],
+    clock: Clock,
+    time_limit: timedelta,
+) -> dict[str, int]:
+    """Send the batch within `time_limit` at its share of the channel's rate (contacts a second). Returns outcome counts.
+
+    Contacts for which there is no time left stay pending for the next cycle.
+    """
+    batch = ledger.batch(batch_id)
+    channel = Channel(batch["channel"])
+    rate = max(rates[channel] / batch["share"], 0.01)
+    size = max(1, int(rate))
+    started = clock.monotonic()
+    last_group_at = started + (time_limit - LAST_CALL).total_seconds()
+    counts: dict[str, int] = {}
+    waiting = batch["contact_ids"]
+    for first in range(0, len(waiting), size):
+        group_started = clock.monotonic()
+        if group_started > last_group_at:
+            counts["left_for_next_cycle"] = len(waiting) - first
+            break
+        now = clock.now()
+        rows = ledger.intend(waiting[first : first + size], now, now + LEASE)
+        group = contacts(rows)
+        if not group:
+            continue
+        outcomes = send_group(group, senders[channel], watch, clock, group_started + LEASE.total_seconds() / 2)
+        ledger.record(outcomes, clock.now())
+        for row in outcomes:
+            counts[row["outcome"]] = counts.get(row["outcome"], 0) + 1
+        clock.sleep(max(0.0, group_started + len(group) / rate - clock.monotonic()))
+    return counts

@@ -1,0 +1,149 @@
+"""Read the book and stage what it says: each appointment once, its addresses normalised and hashed, its due rungs."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import Any
+
+from reminders import policy
+from reminders.addresses import Address, key, mask, normalise_email, normalise_phone, region_of
+from reminders.model import Channel, Hours, Rung
+from reminders.store.book import CHUNK
+from reminders.store.ledger import Ledger
+
+Row = Mapping[str, Any]
+LONGEST_TEXT = 500
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Ladders and hours by account; `*` serves the accounts that have none of their own."""
+
+    ladders: Mapping[str, tuple[Rung, ...]]
+    hours: Mapping[str, Hours]
+
+    def ladder(self, account_id: str) -> tuple[Rung, ...]:
+        return self.ladders.get(account_id) or self.ladders["*"]
+
+    def hours_of(self, account_id: str) -> Hours:
+        return self.hours.get(account_id) or self.hours["*"]
+
+    @property
+    def horizon(self) -> timedelta:
+        """How far ahead of now a rung can be due."""
+        return max(policy.horizon(ladder) for ladder in self.ladders.values())
+
+
+def read_rules(ledger: Ledger) -> Rules:
+    ladders: dict[str, list[Rung]] = defaultdict(list)
+    for row in ledger.cadences():
+        rung = Rung(row["step"], Channel(row["channel"]), row["lead"], row["useful_until"], row["wait"])
+        ladders[row["account_id"]].append(rung)
+    hours = {row["account_id"]: Hours(row["opens"], row["closes"]) for row in ledger.hours()}
+    return Rules({account: tuple(rungs) for account, rungs in ladders.items()}, hours)
+
+
+@dataclass
+class Stager:
+    """Turns book rows into rows of the stage. `secret` keys the address hashes; `now` is when the book is read."""
+
+    logical_date: datetime
+    now: datetime
+    rules: Rules
+    secret: bytes
+    seen: set[tuple[str, str]] = field(default_factory=set)
+
+    def chunks(self, book: Iterable[Row]) -> Iterator[tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]]:
+        """Yield (appointment rows, rung rows) for a chunk of the book at a time; a repeated appointment counts once."""
+        rows = iter(book)
+        while chunk := list(islice(rows, CHUNK)):
+            appointments: list[tuple[Any, ...]] = []
+            rungs: list[tuple[Any, ...]] = []
+            for row in chunk:
+                identity = (row["account_id"], row["appointment_id"])
+                if identity in self.seen or row["starts_at"] is None or None in identity:
+                    continue
+                self.seen.add(identity)
+                zone = policy.zone_or(row["client_zone"], row["account_zone"])
+                slot_at = policy.minute(row["starts_at"])
+                appointments.append(self._appointment(row, slot_at, zone))
+                rungs.extend(self._rungs(row, slot_at, zone or "UTC"))
+            yield appointments, rungs
+
+    def _appointment(self, row: Row, slot_at: datetime, zone: str | None) -> tuple[Any, ...]:
+        email = normalise_email(row["client_email"])
+        phone = normalise_phone(row["client_phone"], region_of(zone or row["account_zone"] or ""))
+        return (
+            self.logical_date,
+            row["account_id"],
+            row["appointment_id"],
+            slot_at,
+            max(row["ends_at"] or slot_at, slot_at),
+            row["status"] or "",
+            row["created_at"],
+            zone or "UTC",
+            zone is None,
+            text(row["client_locale"]) or text(row["account_locale"]),
+            text(row["client_name"]),
+            text(row["location"]),
+            text(row["account_name"]),
+            text(row["account_phone"]),
+            text(row["account_email"]),
+            *self._address(email),
+            *self._address(phone),
+            phone.country,
+            phone.number_type,
+            self.now,
+        )
+
+    def _address(self, address: Address) -> tuple[str | None, bytes | None, str | None, str | None]:
+        if address.problem is not None:
+            return None, None, None, address.problem
+        return address.value, key(address, self.secret), mask(address), None
+
+    def _rungs(self, row: Row, slot_at: datetime, zone: str) -> Iterator[tuple[Any, ...]]:
+        ladder = self.rules.ladder(row["account_id"])
+        hours = self.rules.hours_of(row["account_id"])
+        for rung in ladder:
+            window = policy.window(slot_at, rung, hours, zone)
+            booked_at = row["created_at"]
+            if window.due_at > self.logical_date:
+                continue
+            if booked_at is not None and not policy.is_worth_creating(window, booked_at):
+                continue
+            yield (
+                self.logical_date,
+                row["account_id"],
+                row["appointment_id"],
+                slot_at,
+                rung.step,
+                rung.channel.value,
+                window.due_at,
+                window.expires_at,
+                rung.wait,
+                rung.step > ladder[0].step,
+            )
+
+
+def text(value: str | None) -> str:
+    """A value of the book as one line of bounded length; None is the empty text."""
+    return UNPRINTABLE.sub(" ", value or "")[:LONGEST_TEXT].strip()
+
+
+def extract(
+    ledger: Ledger, read: Any, logical_date: datetime, now: datetime, secret: bytes
+) -> int:
+    """Stage the book for `logical_date` and return how many appointments it had.
+
+    `read(from_at, until_at, appointment_ids)` yields the book's rows.
+    """
+    rules = read_rules(ledger)
+    stager = Stager(logical_date.astimezone(UTC), now, rules, secret)
+    book = read(logical_date, logical_date + rules.horizon, ledger.open_appointments(logical_date))
+    return ledger.stage(logical_date, now, stager.chunks(book))

@@ -1,0 +1,66 @@
+"""Find out how accepted attempts ended, and close those whose worker has died."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+from reminders.errors import SendError
+from reminders.model import Channel
+from reminders.store.ledger import Ledger
+
+Row = dict[str, Any]
+Status = Callable[[Channel, str], tuple[str, str]]
+Final = Callable[[Channel, str, str], tuple[str, str] | None]
+MOST_POLLED = 500
+SENT_COUNTS_AS_DELIVERED_AFTER = timedelta(hours=2)
+
+
+def closing(attempt_id: int, outcome: str, reason: str | None, status: str = "", code: str = "") -> Row:
+    return {
+        "attempt_id": attempt_id,
+        "outcome": outcome,
+        "reason": reason,
+        "code": code,
+        "provider_id": "",
+        "provider_status": status,
+        "not_before_at": None,
+    }
+
+
+def poll(ledger: Ledger, status_of: Status, final: Final, now: datetime) -> dict[str, int]:
+    """Ask the provider for the status of each accepted attempt; returns how many were asked, ended and unreadable."""
+    counts = {"asked": 0, "ended": 0, "unreadable": 0}
+    for attempt in ledger.attempts("attempts_to_poll", most=MOST_POLLED):
+        counts["asked"] += 1
+        channel = Channel(attempt["channel"])
+        try:
+            status, code = status_of(channel, attempt["provider_id"])
+        except SendError:
+            counts["unreadable"] += 1
+            continue
+        ended = final(channel, status, code)
+        unchanged = status == attempt["provider_status"]
+        if ended is None and status == "sent" and unchanged and (
+            now - attempt["status_since_at"] >= SENT_COUNTS_AS_DELIVERED_AFTER
+        ):
+            ended = ("delivered", "sent_unchanged")
+        if ended is None:
+            ledger.note_status(attempt["attempt_id"], status, now)
+        else:
+            counts["ended"] += ledger.record([closing(attempt["attempt_id"], *ended, status=status, code=code)], now)
+    return counts
+
+
+def close_dead(ledger: Ledger, now: datetime) -> dict[str, int]:
+    """Move attempts past their deadline into doubt, and doubt without proof to unknown. Returns how many of each."""
+    moved = {}
+    for selection, outcome, reason in (
+        ("attempts_past_deadline", "in_doubt", None),
+        ("attempts_without_proof", "unknown", "no_proof"),
+        ("attempts_without_final_status", "unknown", "no_final_status"),
+    ):
+        found = ledger.attempts(selection, now=now)
+        moved[selection] = ledger.record([closing(row["attempt_id"], outcome, reason) for row in found], now)
+    return moved

@@ -1,0 +1,258 @@
+"""The ledger as the tasks see it: each method is one transaction, under the role that may do it.
+
+Every method takes the time it needs as `now` (timezone-aware). Rows come back as dicts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import dict_row
+
+from reminders.errors import ConfigurationError, PreflightError
+from reminders.store.statements import statement
+
+PLANNER = "reminders_planner"
+DISPATCHER = "reminders_dispatcher"
+
+Row = dict[str, Any]
+Connection = psycopg.Connection[Any]
+
+CONSTRAINTS = (
+    "reminder_once",
+    "ended_has_time_and_reason",
+    "contacted_has_contact",
+    "window_runs_forward",
+    "slot_is_a_minute",
+    "book_is_fresh",
+    "number_may_be_dialled",
+    "address_cap_kept",
+    "address_gap_kept",
+    "daily_ceiling_kept",
+)
+UNIQUE_INDEXES = ("contacted_once", "provider_id_once", "one_open_attempt", "one_open_call", "one_hold_for_a_scope")
+TRIGGERS = (
+    "reminder.transition_allowed",
+    "reminder.begins_pending",
+    "reminder.never_deleted",
+    "attempt.fenced",
+    "attempt.attempt_moves_forward",
+    "attempt.never_deleted",
+    "contact_guard.guard_is_one_way",
+    "contact_guard.never_deleted",
+    "hold.released_once",
+)
+
+
+class Ledger:
+    """The delivery ledger behind one psycopg 3 connection, which logs in as a member of the planner and dispatcher."""
+
+    def __init__(self, connection: Connection) -> None:
+        connection.autocommit = True
+        connection.row_factory = dict_row
+        self.connection = connection
+
+    @contextmanager
+    def acting_as(self, role: str) -> Iterator[Connection]:
+        """One transaction under `role`; the connection itself holds no right on the ledger."""
+        with self.connection.transaction():
+            try:
+                self.connection.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role)))
+            except (psycopg.errors.InsufficientPrivilege, psycopg.errors.InvalidParameterValue) as error:
+                raise ConfigurationError(f"ledger_db: its login may not act as {role}: grant it that role") from error
+            yield self.connection
+
+    def _all(self, name: str, **values: Any) -> list[Row]:
+        return self.connection.execute(statement(name), values).fetchall()
+
+    def _one(self, name: str, **values: Any) -> Row:
+        row = self.connection.execute(statement(name), values).fetchone()
+        return row if row is not None else {}
+
+    def missing_guards(self) -> list[str]:
+        """The names of guards that are absent or switched off; empty when sending is safe."""
+        with self.acting_as(PLANNER):
+            found = self._all(
+                "missing_guards",
+                constraints=list(CONSTRAINTS),
+                indexes=list(UNIQUE_INDEXES),
+                triggers=list(TRIGGERS),
+            )
+        return sorted(row["guard"] for row in found)
+
+    def identity(self) -> Row:
+        """Which database this is: system_identifier, timeline, database_oid, reserved_to, secret_fingerprint."""
+        with self.acting_as(PLANNER):
+            return self._one("identity")
+
+    def reserve_attempts(self, most: int, secret_fingerprint: str) -> int:
+        """Reserve `most` further attempt numbers and return the highest that may now be used."""
+        with self.acting_as(PLANNER):
+            row = self._one("reserve_attempts", most=most, secret_fingerprint=secret_fingerprint)
+        if not row:
+            raise PreflightError("ledger_db: reminders.ledger_mark is empty, so the ledger was not migrated whole")
+        return int(row["reserved_to"])
+
+    def cadences(self) -> list[Row]:
+        with self.acting_as(PLANNER):
+            return self._all("read_cadences")
+
+    def hours(self) -> list[Row]:
+        with self.acting_as(PLANNER):
+            return self._all("read_hours")
+
+    def open_appointments(self, logical_date: datetime) -> list[str]:
+        with self.acting_as(PLANNER):
+            return [row["appointment_id"] for row in self._all("open_appointments", logical_date=logical_date)]
+
+    def stage(
+        self,
+        logical_date: datetime,
+        now: datetime,
+        chunks: Iterable[tuple[Sequence[Sequence[Any]], Sequence[Sequence[Any]]]],
+    ) -> int:
+        """Replace what `logical_date` has staged by `chunks` of (appointment rows, rung rows); return how many came."""
+        staged = 0
+        with self.acting_as(PLANNER):
+            self.connection.execute(statement("unstage_appointments"), {"logical_date": logical_date, "now": now})
+            self.connection.execute(statement("unstage_rungs"))
+            for appointments, rungs in chunks:
+                self._copy("copy_appointments", appointments)
+                self._copy("copy_rungs", rungs)
+                staged += len(appointments)
+        return staged
+
+    def _copy(self, name: str, rows: Sequence[Sequence[Any]]) -> None:
+        with self.connection.cursor() as cursor, cursor.copy(statement(name)) as copy:
+            for row in rows:
+                copy.write_row(row)
+
+    def merge(self, logical_date: datetime, run_kind: str, has_own_date: bool, now: datetime) -> Row:
+        """Bring the staged book into the ledger. Returns created, adopted and ended counts, and `shrunken` accounts.
+
+        A book that lost over a fifth of its expected rows cancels nothing, and its account (or everything) is held.
+        """
+        with self.acting_as(PLANNER):
+            self.connection.execute(statement("lock_cycles"))
+            self.connection.execute(
+                statement("open_cycle"),
+                {"logical_date": logical_date, "run_kind": run_kind, "has_own_date": has_own_date, "now": now},
+            )
+            shrunken = self._shrunken(logical_date, now) if run_kind != "backfill" else []
+            self.connection.execute(statement("make_merge_source"))
+            self.connection.execute(
+                statement("stage_merge"),
+                {"logical_date": logical_date, "cancels_nothing": "*" in shrunken, "shrunken": shrunken},
+            )
+            for name in ("analyze_merge", "keep_merge_by_key", "keep_merge_from_sorting"):
+                self.connection.execute(statement(name))
+            merged = self._one("merge_ledger", logical_date=logical_date, now=now)
+        return {**merged, "shrunken": len(shrunken)}
+
+    def _shrunken(self, logical_date: datetime, now: datetime) -> list[str]:
+        found = self._all("shrunken_books", logical_date=logical_date)
+        for row in found:
+            everything = row["account_id"] == "*"
+            self.connection.execute(
+                statement("place_hold"),
+                {
+                    "scope": "all" if everything else "account",
+                    "scope_value": "" if everything else row["account_id"],
+                    "placed_by": "merge_ledger",
+                    "why": f"the book lost {row['lost']} of {row['expected']} expected appointments; nothing was cancelled",
+                    "now": now,
+                },
+            )
+        return [row["account_id"] for row in found]
+
+    def triage(self, logical_date: datetime, now: datetime) -> int:
+        """Give every reminder that can still go out its verdict; returns how many changed."""
+        with self.acting_as(PLANNER):
+            self.connection.execute(statement("lock_cycles"))
+            return int(self._one("triage", logical_date=logical_date, now=now)["settled"])
+
+    def plan(
+        self, logical_date: datetime, now: datetime, most: dict[str, int], batches: dict[str, int]
+    ) -> list[int]:
+        """Bundle what is ready into contacts and a few batches; `most` contacts and `batches` for each channel."""
+        channels = sorted(most)
+        with self.acting_as(PLANNER):
+            self.connection.execute(statement("lock_cycles"))
+            planned = self._all(
+                "plan_contacts",
+                logical_date=logical_date,
+                now=now,
+                channels=channels,
+                most=[most[channel] for channel in channels],
+                batches=[batches[channel] for channel in channels],
+            )
+        return [row["batch_id"] for row in planned]
+
+    def batch(self, batch_id: int) -> Row:
+        with self.acting_as(DISPATCHER):
+            return self._one("read_batch", batch_id=batch_id)
+
+    def intend(self, contact_ids: Sequence[int], now: datetime, deadline_at: datetime) -> list[Row]:
+        """Commit the intents of a group and return the rows that its contacts are worded from (see `read_contacts`).
+
+        Only contacts that still qualify under locks are among them. A group that a guard refuses as a whole is
+        retried contact by contact, so that one bad contact cannot stop the others.
+        """
+        try:
+            with self.acting_as(DISPATCHER):
+                attempts = self._all(
+                    "intend", contact_ids=list(contact_ids), now=now, deadline_at=deadline_at
+                )
+                return self._all("read_contacts", attempt_ids=[row["attempt_id"] for row in attempts])
+        except psycopg.errors.IntegrityError:
+            if len(contact_ids) == 1:
+                return []
+        return [row for contact_id in contact_ids for row in self.intend([contact_id], now, deadline_at)]
+
+    def holds(self) -> list[Row]:
+        with self.acting_as(DISPATCHER):
+            return self._all("read_holds")
+
+    def record(self, outcomes: Sequence[Row], now: datetime) -> int:
+        """Record outcomes: dicts of attempt_id, outcome, reason, code, provider_id, provider_status, not_before_at."""
+        if not outcomes:
+            return 0
+        with self.acting_as(DISPATCHER):
+            return int(
+                self._one(
+                    "record_outcomes",
+                    attempt_ids=[o["attempt_id"] for o in outcomes],
+                    outcomes=[o["outcome"] for o in outcomes],
+                    reasons=[o["reason"] for o in outcomes],
+                    codes=[o["code"] for o in outcomes],
+                    provider_ids=[o["provider_id"] for o in outcomes],
+                    provider_statuses=[o["provider_status"] for o in outcomes],
+                    not_before=[o["not_before_at"] for o in outcomes],
+                    now=now,
+                )["recorded"]
+            )
+
+    def close(self, logical_date: datetime, now: datetime) -> Row:
+        """Write the cycle's row. Returns counts by channel and state, `breaches` of invariants, and `overdue`."""
+        with self.acting_as(PLANNER):
+            closed = self._one("close_cycle", logical_date=logical_date, now=now)
+            breaches = {row["breach"]: row["cases"] for row in self._all("broken_invariants", now=now)}
+            overdue = self._one("overdue", now=now)["overdue"]
+        return {"counts": closed.get("counts", {}), "breaches": breaches, "overdue": overdue}
+
+    def attempts(self, name: str, **values: Any) -> list[Row]:
+        """The attempts that the named statement of 6_reconcile.sql selects."""
+        with self.acting_as(DISPATCHER):
+            return self._all(name, **values)
+
+    def note_status(self, attempt_id: int, provider_status: str, now: datetime) -> None:
+        with self.acting_as(DISPATCHER):
+            self.connection.execute(
+                statement("note_status"),
+                {"attempt_id": attempt_id, "provider_status": provider_status, "now": now},
+            )
