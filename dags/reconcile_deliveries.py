@@ -1,0 +1,32 @@
+"""
+### Reconcile deliveries
+
+Every two minutes: ask the provider how accepted texts and calls ended, move attempts whose worker died into doubt, and
+doubt without proof to `unknown`. It never contacts anybody, so it may be cleared and run at any time. When
+`poll_accepted` is red, Twilio cannot be reached or `twilio_default` is wrong; reminders wait, and the next run goes on.
+"""
+
+from datetime import datetime, timedelta, timezone
+
+from airflow.sdk import dag
+from airflow.timetables.trigger import CronTriggerTimetable
+
+from reminders import tasks
+
+
+@dag(
+    dag_id="reconcile_deliveries",
+    schedule=CronTriggerTimetable("*/2 * * * *", timezone="UTC"),
+    start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
+    catchup=False,
+    max_active_runs=1,
+    dagrun_timeout=timedelta(minutes=5),
+    default_args={"execution_timeout": timedelta(minutes=2)},
+    tags=["reminders"],
+    doc_md=__doc__,
+)
+def reconcile_deliveries():
+    tasks.close_dead_attempts() >> tasks.poll_accepted()
+
+
+reconcile_deliveries()

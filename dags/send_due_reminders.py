@@ -1,0 +1,51 @@
+"""
+### Send due reminders
+
+Every five minutes: read the booking database, bring what is due into the delivery ledger, and email, text or call each
+client at most once for each step of an appointment's slot.
+
+| task | what it does | when it is red |
+|---|---|---|
+| `preflight` | refuses to send without the ledger's guards, or when the ledger has forgotten | its message names the guard or the way out; nothing was sent |
+| `extract_due` | stages the book | `booking_db` is down or differs from the agreed schema; the next cycle catches up |
+| `merge_ledger` | one MERGE into the ledger | `ledger_db` is down; the next cycle catches up |
+| `triage` | gives each reminder its verdict | as above |
+| `plan_batches` | bundles ready reminders by account and address | as above |
+| `dispatch` | sends a batch, a group at a time | its contacts in flight become `in_doubt` and are never sent again; the rest waits for the next cycle |
+| `close_cycle` | writes the cycle's row, checks the invariants | something above failed, or a promise is broken: look at its message first |
+
+**Is it safe to clear a task, to run a date again, to trigger by hand?** Yes, always: the ledger refuses a second contact.
+A backfill fills the ledger's history and sends nothing. Pausing lets started tasks finish their group; what is due
+waits, and expires when it is no longer useful.
+"""
+
+from datetime import datetime, timedelta, timezone
+
+from airflow.sdk import dag
+from airflow.timetables.trigger import CronTriggerTimetable
+
+from reminders import tasks
+
+
+@dag(
+    dag_id="send_due_reminders",
+    schedule=CronTriggerTimetable("*/5 * * * *", timezone="UTC"),
+    start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
+    catchup=False,
+    max_active_runs=1,
+    dagrun_timeout=timedelta(minutes=10),
+    default_args={"retries": 1, "retry_delay": timedelta(seconds=5), "execution_timeout": timedelta(minutes=3)},
+    tags=["reminders"],
+    doc_md=__doc__,
+)
+def send_due_reminders():
+    preflight = tasks.preflight()
+    extract = tasks.extract_due()
+    merge = tasks.merge_ledger()
+    triage = tasks.triage()
+    batch_ids = tasks.plan_batches()
+    dispatch = tasks.dispatch.expand(batch_id=batch_ids)
+    preflight >> extract >> merge >> triage >> batch_ids >> dispatch >> tasks.close_cycle()
+
+
+send_due_reminders()

@@ -1,0 +1,271 @@
+"""The tasks of the DAGs: they read Airflow's connections and the clock, and hand both to the use cases.
+
+The only module that imports Airflow. Only ids and counts pass through XCom.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseHook, Variable, get_current_context, task
+from airflow.sdk.exceptions import AirflowRuntimeError
+
+from reminders.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from reminders.channels.mail import Mailer
+    from reminders.channels.telephony import Twilio
+    from reminders.cycle.dispatch import Clock, Send
+    from reminders.model import Channel
+    from reminders.store.ledger import Ledger
+
+log = logging.getLogger(__name__)
+
+DISPATCH_TIME_LIMIT = timedelta(minutes=4)
+BATCHES = {"email": 3, "sms": 2, "call": 1}
+RATES = {"email": 20.0, "sms": 10.0, "call": 1.0}
+MARK = "reminders_mark"
+SECRET = "reminders_address_secret"
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def connection_of(conn_id: str) -> Any:
+    """The Airflow connection, or a `ConfigurationError` that names it and how to set it."""
+    try:
+        return BaseHook.get_connection(conn_id)
+    except Exception as error:
+        raise ConfigurationError(
+            f"the connection {conn_id} is missing: set AIRFLOW_CONN_{conn_id.upper()} or add it in the Airflow UI"
+        ) from error
+
+
+@contextmanager
+def database(conn_id: str) -> Iterator[Any]:
+    """A psycopg 3 connection to `conn_id`; its failure is told without the address or the password."""
+    from airflow.providers.postgres.hooks.postgres import PostgresHook
+
+    connection_of(conn_id)
+    try:
+        connection: Any = PostgresHook(postgres_conn_id=conn_id).get_conn()
+    except Exception as error:
+        raise ConfigurationError(f"{conn_id} does not answer ({type(error).__name__}): is the server up?") from None
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+@contextmanager
+def ledger_db() -> Iterator[Ledger]:
+    from reminders.store.ledger import Ledger
+
+    with database("ledger_db") as connection:
+        yield Ledger(connection)
+
+
+def address_secret() -> bytes:
+    try:
+        secret = Variable.get(SECRET)
+    except (KeyError, AirflowRuntimeError) as error:
+        raise ConfigurationError(f"the Variable {SECRET} is missing: set AIRFLOW_VAR_{SECRET.upper()}") from error
+    if len(secret) < 16:
+        raise ConfigurationError(f"the Variable {SECRET} is shorter than 16 characters")
+    return str(secret).encode()
+
+
+def cycle_key() -> tuple[datetime, str, bool]:
+    """The cycle's key, the kind of its run, and whether the run has a logical date of its own."""
+    run: Any = get_current_context()["dag_run"]
+    kind = str(getattr(run.run_type, "value", run.run_type))
+    kind = kind if kind in ("scheduled", "backfill") else "manual"
+    return (run.logical_date or run.run_after).astimezone(UTC), kind, run.logical_date is not None
+
+
+@task
+def preflight() -> None:
+    """Refuse to send when a guard is missing or the ledger has forgotten; reserve attempt numbers."""
+    from reminders.addresses import secret_fingerprint
+    from reminders.cycle.preflight import preflight as check
+    from reminders.store.migrate import check_schema
+
+    kept = Variable.get(MARK, default=None)
+    with ledger_db() as ledger:
+        check_schema(ledger.connection)
+        check(
+            ledger,
+            json.loads(kept) if kept else None,
+            lambda mark: Variable.set(MARK, json.dumps(mark)),
+            secret_fingerprint(address_secret()),
+        )
+
+
+@task
+def extract_due() -> int:
+    """Stage the book as it is now; returns how many appointments it has."""
+    from reminders.cycle.extract import extract
+    from reminders.store.book import read_book
+
+    logical_date, _, _ = cycle_key()
+    with ledger_db() as ledger, database("booking_db") as book:
+        return extract(ledger, lambda *window: read_book(book, *window), logical_date, now(), address_secret())
+
+
+@task
+def merge_ledger() -> dict[str, int]:
+    """Bring the staged book into the ledger by one MERGE; returns counts."""
+    logical_date, kind, has_own_date = cycle_key()
+    with ledger_db() as ledger:
+        return dict(ledger.merge(logical_date, kind, has_own_date, now()))
+
+
+@task
+def triage() -> int:
+    """Give every reminder that can still go out its verdict; returns how many changed."""
+    logical_date, _, _ = cycle_key()
+    with ledger_db() as ledger:
+        return ledger.triage(logical_date, now())
+
+
+@task
+def plan_batches() -> list[int]:
+    """Bundle ready reminders into contacts and a few batches; returns batch ids, none for a backfill."""
+    logical_date, kind, _ = cycle_key()
+    if kind == "backfill":
+        return []
+    useful = DISPATCH_TIME_LIMIT.total_seconds() * 0.8
+    most = {channel: int(rate * useful) for channel, rate in RATES.items()}
+    with ledger_db() as ledger:
+        return ledger.plan(logical_date, now(), most, BATCHES)
+
+
+@task(execution_timeout=DISPATCH_TIME_LIMIT, retries=0)
+def dispatch(batch_id: int) -> dict[str, int]:
+    """Send one batch; returns how many contacts ended in which outcome."""
+    from reminders.cycle.dispatch import HoldWatch
+    from reminders.cycle.dispatch import dispatch as send_batch
+    from reminders.model import Channel
+    from reminders.store.ledger import Ledger
+
+    clock = wall_clock()
+    rates = {Channel(channel): rate for channel, rate in RATES.items()}
+    with ledger_db() as ledger, database("ledger_db") as watching:
+        watch = HoldWatch(Ledger(watching).holds, clock.monotonic)
+        return send_batch(ledger, watch, batch_id, senders(), rates, clock, DISPATCH_TIME_LIMIT)
+
+
+@task(trigger_rule="all_done")
+def close_cycle() -> dict[str, Any]:
+    """Write the cycle's row and check the invariants; fails when anything upstream failed or a promise is broken."""
+    logical_date, _, _ = cycle_key()
+    with ledger_db() as ledger:
+        closed = ledger.close(logical_date, now())
+    context: Any = get_current_context()
+    failed = failed_upstream(context)
+    if failed:
+        raise RuntimeError(f"these tasks did not succeed: {', '.join(failed)}")
+    if closed["breaches"]:
+        raise RuntimeError(f"the ledger breaks its promises: {closed['breaches']}")
+    return closed
+
+
+def failed_upstream(context: Any) -> list[str]:
+    """The ids of this run's tasks that failed, or were not run because one of theirs failed."""
+    instance = context["ti"]
+    states = instance.get_task_states(dag_id=instance.dag_id, run_ids=[instance.run_id])
+    return sorted(
+        task_id for task_id, state in states[instance.run_id].items() if state in ("failed", "upstream_failed")
+    )
+
+
+@task
+def poll_accepted() -> dict[str, int]:
+    """Ask the provider how accepted texts and calls ended; returns counts."""
+    from reminders.channels.telephony import final_status
+    from reminders.cycle.reconcile import poll
+
+    with ledger_db() as ledger:
+        return poll(ledger, twilio().status, final_status, now())
+
+
+@task
+def close_dead_attempts() -> dict[str, int]:
+    """Move attempts past their deadline into doubt, and old doubt to unknown; returns counts."""
+    from reminders.cycle.reconcile import close_dead
+
+    with ledger_db() as ledger:
+        return close_dead(ledger, now())
+
+
+def wall_clock() -> Clock:
+    from reminders.cycle.dispatch import Clock
+
+    return Clock(now, time.monotonic, time.sleep)
+
+
+def twilio() -> Twilio:
+    from reminders.channels.telephony import Twilio
+
+    connection = connection_of("twilio_default")
+    extra = connection.extra_dejson
+    for name in ("from_sms", "from_call"):
+        if not extra.get(name) and not extra.get("messaging_service_sid"):
+            raise ConfigurationError(f"the connection twilio_default has no {name} in its extra")
+    return Twilio(
+        account_sid=connection.login,
+        auth_token=connection.password,
+        base_url=base_url(connection),
+        from_sms=extra.get("from_sms"),
+        from_call=extra.get("from_call"),
+        messaging_service_sid=extra.get("messaging_service_sid"),
+    )
+
+
+def base_url(connection: Any) -> str | None:
+    """The API's base URL that the connection's host names, with its port; None is the real one."""
+    host = connection.host
+    if not host:
+        return None
+    scheme = "" if "://" in host else f"{connection.schema or 'https'}://"
+    port = f":{connection.port}" if connection.port else ""
+    return f"{scheme}{host}{port}"
+
+
+def mailer() -> Mailer:
+    from reminders.channels.mail import Mailer
+
+    connection = connection_of("smtp_default")
+    extra = connection.extra_dejson
+    sender = extra.get("from_email") or connection.login
+    if not sender:
+        raise ConfigurationError("the connection smtp_default has no from_email in its extra, and no login")
+    return Mailer(
+        host=connection.host,
+        port=connection.port or 587,
+        login=connection.login,
+        password=connection.password,
+        sender=sender,
+        starttls=not extra.get("disable_tls", False),
+        ssl=not extra.get("disable_ssl", True),
+    )
+
+
+def senders() -> dict[Channel, Send]:
+    """One sender for each channel, over one mailer and one Twilio client."""
+    from reminders.model import Channel
+
+    by_mail, by_phone = mailer(), twilio()
+    sending: dict[Channel, Callable[..., Any]] = {
+        Channel.EMAIL: by_mail.send,
+        Channel.SMS: by_phone.text,
+        Channel.CALL: by_phone.call,
+    }
+    return sending
