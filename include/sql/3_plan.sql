@@ -1,3 +1,7 @@
+-- name: keep_plan_from_looping
+-- The steps of the plan have no statistics: left alone, the planner loops over every pair of rows.
+SET LOCAL enable_nestloop = off
+
 -- name: plan_contacts
 -- Ready reminders become contacts by account and address, nearest appointment first, each account's calls at its pace.
 WITH ready AS (

@@ -72,30 +72,36 @@ LANGUAGE sql AS $$
 $$;
 COMMENT ON FUNCTION reminders.settle IS 'Writes the decision table''s verdicts to the given reminders, or to all that are pending or held.';
 
+CREATE TYPE reminders.ready_member AS (
+    contact_id bigint, account_id text, channel text, address_hash bytea, zone text, place integer, reminder_id bigint,
+    slot_at timestamptz, step smallint, read_at timestamptz, address text, phone_country text, phone_type text);
+
 CREATE FUNCTION reminders.intend(p_contact_ids bigint[], p_now timestamptz, p_deadline_at timestamptz)
 RETURNS TABLE (attempt_id bigint, contact_id bigint)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
-DECLARE member_ids bigint[];
+DECLARE member_ids bigint[]; ready_members reminders.ready_member[];
 BEGIN
     PERFORM reminders.lock_for_intent(p_contact_ids, p_now);
     SELECT array_agg(m.reminder_id) INTO member_ids
     FROM reminders.contact_member m WHERE m.contact_id = ANY (p_contact_ids);
     PERFORM reminders.settle(p_now, member_ids);
+    SELECT array_agg(ROW(c.contact_id, c.account_id, c.channel, c.address_hash, c.zone, c.place, r.reminder_id,
+               r.slot_at, r.step, s.read_at, CASE c.channel WHEN 'email' THEN s.email ELSE s.phone END,
+               s.phone_country, s.phone_type)::reminders.ready_member) INTO ready_members
+    FROM reminders.disposition(p_now, member_ids) d
+    JOIN reminders.reminder r USING (reminder_id)
+    JOIN reminders.contact_member m USING (reminder_id)
+    JOIN reminders.contact c ON c.contact_id = m.contact_id
+         AND c.address_hash = r.address_hash AND c.channel = r.channel
+    JOIN reminders.staged_appointment s
+        ON (s.logical_date, s.account_id, s.appointment_id) = (r.adopted_by, r.account_id, r.appointment_id)
+    WHERE m.contact_id = ANY (p_contact_ids) AND d.disposition = 'ready' AND r.state = 'pending';
 
+    -- The array tells the planner how many rows there are; joined straight, it would loop over every pair of them.
     RETURN QUERY
-    WITH ready AS (
-        SELECT c.contact_id, c.account_id, c.channel, c.address_hash, c.zone, c.place, r.reminder_id, r.slot_at, r.step,
-               s.read_at, CASE c.channel WHEN 'email' THEN s.email ELSE s.phone END AS address,
-               s.phone_country, s.phone_type
-        FROM reminders.disposition(p_now, member_ids) d
-        JOIN reminders.reminder r USING (reminder_id)
-        JOIN reminders.contact_member m USING (reminder_id)
-        JOIN reminders.contact c ON c.contact_id = m.contact_id
-             AND c.address_hash = r.address_hash AND c.channel = r.channel
-        JOIN reminders.staged_appointment s
-            ON (s.logical_date, s.account_id, s.appointment_id) = (r.adopted_by, r.account_id, r.appointment_id)
-        WHERE m.contact_id = ANY (p_contact_ids) AND d.disposition = 'ready' AND r.state = 'pending'
+    WITH ready AS MATERIALIZED (
+        SELECT * FROM unnest(ready_members)
     ), chosen AS (
         -- One contact for an address in a group, and no more than the ceilings leave: the rest is tried next time.
         SELECT c.* FROM (

@@ -183,6 +183,7 @@ class Ledger:
         channels = sorted(most)
         with self.acting_as(PLANNER):
             self.connection.execute(statement("lock_cycles"))
+            self.connection.execute(statement("keep_plan_from_looping"))
             planned = self._all(
                 "plan_contacts",
                 logical_date=logical_date,
