@@ -73,7 +73,7 @@ def _create_login(connection: psycopg.Connection[Any], login: str, password: str
         connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(login)))
     elif existing[0]:
         raise ConfigurationError(f"the login {login} exists and may do more than its roles: take those rights away")
-    verifier = connection.pgconn.encrypt_password(password.encode(), login.encode(), "scram-sha-256").decode()
+    verifier = connection.pgconn.encrypt_password(password.encode(), login.encode(), b"scram-sha-256").decode()
     connection.execute(
         sql.SQL("ALTER ROLE {} LOGIN NOINHERIT PASSWORD {}").format(sql.Identifier(login), sql.Literal(verifier))
     )

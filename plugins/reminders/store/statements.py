@@ -13,7 +13,6 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import LiteralString, cast
 
 from reminders.errors import ConfigurationError
 
@@ -21,7 +20,7 @@ NAME_LINE = re.compile(r"^-- name: *(.*?) *$")
 SNAKE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
-def statement(name: str) -> LiteralString:
+def statement(name: str) -> str:
     """The text of the statement called `name`, without its name and comment lines and without a final semicolon.
 
     Raises `ConfigurationError` when there is no such statement, or when any file of the folder is malformed.
@@ -31,8 +30,7 @@ def statement(name: str) -> LiteralString:
         near = difflib.get_close_matches(name, statements, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise ConfigurationError(f"there is no statement {name!r} in {sql_folder()}{hint}")
-    # The text comes from a file of the release, never from input: what LiteralString stands for.
-    return cast("LiteralString", statements[name])
+    return statements[name]
 
 
 def sql_folder() -> Path:
