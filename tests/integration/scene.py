@@ -1,0 +1,135 @@
+"""A practice to act on: a book, a ledger on real Postgres, a clock that is set by hand, and phones that keep a log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from reminders.cycle.dispatch import Clock, HoldWatch, dispatch
+from reminders.cycle.extract import extract
+from reminders.cycle.preflight import preflight
+from reminders.model import Acceptance, Channel, Contact
+from reminders.store.ledger import Ledger
+
+SECRET = b"a secret for tests only"
+# A Wednesday in February: no daylight saving time within a week of it in any zone used here.
+WEDNESDAY_2PM = datetime(2026, 2, 11, 14, 0, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+MINUTE = timedelta(minutes=1)
+
+
+@dataclass(frozen=True)
+class Booked:
+    """One row of the book, as `read_book` yields it."""
+
+    starts_at: datetime
+    appointment_id: str = "appointment-1"
+    account_id: str = "clinic"
+    status: str = "booked"
+    client_name: str | None = "Ada Sample"
+    client_email: str | None = "ada@example.com"
+    client_phone: str | None = "+442079460018"
+    client_zone: str | None = "UTC"
+    client_locale: str | None = "en"
+    account_zone: str | None = "UTC"
+    booked_before: timedelta = timedelta(days=30)
+
+    def row(self) -> dict[str, Any]:
+        columns = {name: value for name, value in vars(self).items() if name != "booked_before"}
+        return {
+            **columns,
+            "ends_at": self.starts_at + timedelta(minutes=30),
+            "location": "",
+            "created_at": self.starts_at - self.booked_before,
+            "updated_at": None,
+            "account_name": "Sample Clinic",
+            "account_phone": "+442079460000",
+            "account_email": "",
+            "account_locale": "en",
+        }
+
+
+@dataclass
+class Scene:
+    """`reached` is the log of the phones and mailboxes: what tests judge by."""
+
+    owner: Any
+    ledger: Ledger
+    watching: Ledger
+    now: datetime = WEDNESDAY_2PM
+    book: dict[str, Booked] = field(default_factory=dict)
+    reached: list[Contact] = field(default_factory=list)
+    answer: Callable[[Contact], Acceptance] | None = None
+
+    def at(self, now: datetime) -> Scene:
+        """Set every clock to `now`: the policy's, and the one that the database's own guards read."""
+        self.now = now
+        self.owner.execute("DELETE FROM reminders.clock")
+        self.owner.execute("INSERT INTO reminders.clock (shift) VALUES (%s - clock_timestamp())", (now,))
+        return self
+
+    def booked(self, *rows: Booked) -> Scene:
+        for row in rows:
+            self.book[row.appointment_id] = row
+        return self
+
+    def changed(self, appointment_id: str = "appointment-1", **changes: Any) -> Scene:
+        self.book[appointment_id] = replace(self.book[appointment_id], **changes)
+        return self
+
+    def _read(self, from_at: datetime, until_at: datetime, appointment_ids: list[str]) -> Iterator[dict[str, Any]]:
+        for row in self.book.values():
+            if from_at <= row.starts_at < until_at or row.appointment_id in appointment_ids:
+                yield row.row()
+
+    def prepare(self, logical_date: datetime | None = None, kind: str = "scheduled") -> list[int]:
+        """A cycle up to its plan; returns the batch ids."""
+        date = logical_date or self.now
+        preflight(self.ledger, None, lambda _: None, "fingerprint")
+        extract(self.ledger, self._read, date, self.now, SECRET)
+        self.ledger.merge(date, kind, True, self.now)
+        self.ledger.triage(date, self.now)
+        if kind == "backfill":
+            return []
+        return self.ledger.plan(
+            date, self.now, {c.value: 1000 for c in Channel}, {"email": 2, "sms": 2, "call": 1}
+        )
+
+    def send(self, batch_ids: list[int], rate: float = 1000.0) -> None:
+        still = Clock(lambda: self.now, lambda: 0.0, lambda _: None)
+        for batch_id in batch_ids:
+            dispatch(
+                self.ledger,
+                HoldWatch(self.watching.holds, lambda: 0.0),
+                batch_id,
+                {channel: self._deliver for channel in Channel},
+                {channel: rate for channel in Channel},
+                still,
+                timedelta(minutes=4),
+            )
+
+    def _deliver(self, contact: Contact, _now: datetime, last_check: Callable[[], None]) -> Acceptance:
+        last_check()
+        if self.answer is not None:
+            return self.answer(contact)
+        self.reached.append(contact)
+        return Acceptance(f"provider-{contact.attempt_id}", "sent", is_delivered=True)
+
+    def cycle(self, logical_date: datetime | None = None, kind: str = "scheduled") -> list[Contact]:
+        """One whole cycle; returns the contacts that reached somebody in it."""
+        before = len(self.reached)
+        self.send(self.prepare(logical_date, kind))
+        return self.reached[before:]
+
+    def states(self) -> dict[tuple[str, int], tuple[str, str | None]]:
+        """(appointment, step) -> (state, reason or what it waits for) of every reminder in the ledger."""
+        found = self.owner.execute(
+            "SELECT appointment_id, step, state, coalesce(reason, deferred_for) FROM reminders.reminder"
+        ).fetchall()
+        return {(row[0], row[1]): (row[2], row[3]) for row in found}
+
+
+def channels(contacts: list[Contact]) -> list[str]:
+    return sorted(contact.channel.value for contact in contacts)
