@@ -167,12 +167,16 @@ class Server:
         """Prepare the data if need be and start the server, or take over the one that already runs on this data."""
         if not (self.folder / "data" / "PG_VERSION").exists():
             self._initialise()
-        if self._running() and self._answers():
+        if self.attach():
             return
         for port in free_ports(self.port):
             if self._start_on(port):
                 return
         raise PostgresError(f"no free port from {self.port} to {self.port + PORTS_TRIED - 1} on 127.0.0.1")
+
+    def attach(self) -> bool:
+        """Take over the server that already runs on this data, starting nothing; return whether there is one."""
+        return self._running() and self._answers()
 
     def stop(self) -> None:
         """Stop this server, disconnecting its clients, and wait for its end; nothing when it is not running.

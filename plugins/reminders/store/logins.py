@@ -84,7 +84,7 @@ def _grant_exactly(connection: psycopg.Connection[Any], login: str, roles: Seque
         granted = {
             name
             for (name,) in cursor.execute(
-                "SELECT roleid::regrole::text FROM pg_auth_members WHERE member = %s::regrole", [login]
+                "SELECT pg_get_userbyid(roleid) FROM pg_auth_members WHERE pg_get_userbyid(member) = %s", [login]
             )
         }
     try:

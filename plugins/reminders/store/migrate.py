@@ -195,7 +195,7 @@ def _make_record(connection: Connection) -> None:
     )
     connection.execute(
         "DO $$ BEGIN EXECUTE format('ALTER TABLE reminders.schema_migration OWNER TO %I',"
-        " (SELECT nspowner::regrole::text FROM pg_namespace WHERE nspname = 'reminders')); END $$"
+        " (SELECT pg_get_userbyid(nspowner) FROM pg_namespace WHERE nspname = 'reminders')); END $$"
     )
 
 
