@@ -169,6 +169,7 @@ class Server:
             self._initialise()
         if self.attach():
             return
+        self._forget_the_dead()
         for port in free_ports(self.port):
             if self._start_on(port):
                 return
@@ -267,6 +268,24 @@ class Server:
                     return False
             time.sleep(0.05)
         raise PostgresError(f"PostgreSQL has been starting up for {START_SECONDS} s; see {self.folder}/log")
+
+    def _forget_the_dead(self) -> None:
+        """Remove the pid file of a server that was killed, where PostgreSQL itself would take its pid for alive.
+
+        That is so when nobody has reaped it yet (a container without an init) or its pid is another process's by now.
+        The file stays unless its shared memory is known to be in nobody's use: that is what protects the data.
+        """
+        file = self.folder / "data" / "postmaster.pid"
+        try:
+            lines = file.read_text(encoding="utf-8").splitlines()
+            command = Path(f"/proc/{int(lines[0])}/cmdline").read_bytes()
+            memory = [line.split() for line in Path("/proc/sysvipc/shm").read_text(encoding="ascii").splitlines()]
+            segment = lines[6].split()[1]
+        except (OSError, ValueError, IndexError):
+            return
+        attached = memory[0].index("nattch")
+        if b"postgres" not in command and all(row[1] != segment or row[attached] == "0" for row in memory[1:]):
+            file.unlink()
 
     def _running(self, only: int | None = None) -> bool:
         """Whether a server runs on this data (with the pid `only`, if given); notes its pid and port."""
