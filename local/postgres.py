@@ -279,13 +279,15 @@ class Server:
         try:
             lines = file.read_text(encoding="utf-8").splitlines()
             command = Path(f"/proc/{int(lines[0])}/cmdline").read_bytes()
-            memory = [line.split() for line in Path("/proc/sysvipc/shm").read_text(encoding="ascii").splitlines()]
             segment = lines[6].split()[1]
+            # The killed server's own processes end when they notice its death.
+            deadline = time.monotonic() + STOP_SECONDS
+            while is_attached(segment) and time.monotonic() < deadline:
+                time.sleep(0.02)
+            if b"postgres" not in command and not is_attached(segment):
+                file.unlink()
         except (OSError, ValueError, IndexError):
             return
-        attached = memory[0].index("nattch")
-        if b"postgres" not in command and all(row[1] != segment or row[attached] == "0" for row in memory[1:]):
-            file.unlink()
 
     def _running(self, only: int | None = None) -> bool:
         """Whether a server runs on this data (with the pid `only`, if given); notes its pid and port."""
@@ -355,6 +357,13 @@ def runs(programs: Path, user: RunAs) -> bool:
         return user.run([str(programs / "postgres"), "--version"]).returncode == 0
     except OSError:
         return False
+
+
+def is_attached(segment: str) -> bool:
+    """Whether a process uses the shared memory with this id; Linux only (proc_sysvipc(5)), elsewhere an `OSError`."""
+    header, *rows = Path("/proc/sysvipc/shm").read_text(encoding="ascii").splitlines()
+    of_id, of_users = header.split().index("shmid"), header.split().index("nattch")
+    return any(row.split()[of_id] == segment and row.split()[of_users] != "0" for row in rows)
 
 
 def free_ports(first: int) -> Iterator[int]:
