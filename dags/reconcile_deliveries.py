@@ -6,7 +6,7 @@ doubt without proof to `unknown`. It never contacts anybody, so it may be cleare
 `poll_accepted` is red, Twilio cannot be reached or `twilio_default` is wrong; reminders wait, and the next run goes on.
 """
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import dag
 from airflow.timetables.trigger import CronTriggerTimetable
@@ -17,7 +17,7 @@ from reminders import tasks
 @dag(
     dag_id="reconcile_deliveries",
     schedule=CronTriggerTimetable("*/2 * * * *", timezone="UTC"),
-    start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,
     dagrun_timeout=timedelta(minutes=5),

@@ -19,7 +19,7 @@ A backfill fills the ledger's history and sends nothing. Pausing lets started ta
 waits, and expires when it is no longer useful.
 """
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import dag
 from airflow.timetables.trigger import CronTriggerTimetable
@@ -30,7 +30,7 @@ from reminders import tasks
 @dag(
     dag_id="send_due_reminders",
     schedule=CronTriggerTimetable("*/5 * * * *", timezone="UTC"),
-    start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,
     dagrun_timeout=timedelta(minutes=10),

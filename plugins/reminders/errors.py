@@ -40,7 +40,7 @@ class BookError(RemindersError):
 
 
 class SendError(RemindersError):
-    """What became of one provider call. `code` is the provider's code or a short word of ours; `reason` a ledger reason."""
+    """What became of one provider call. `code` is the provider's, or a short word of ours; `reason` is the ledger's."""
 
     def __init__(self, reason: str, code: str = "") -> None:
         self.reason = reason

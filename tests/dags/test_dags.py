@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def test_the_cycle_goes_in_the_design_s_order(bag: Any) -> None:
     dag = bag.dags["send_due_reminders"]
     order = ["preflight", "extract_due", "merge_ledger", "triage", "plan_batches", "dispatch", "close_cycle"]
     assert [task.task_id for task in dag.topological_sort()] == order
-    for earlier, later in zip(order, order[1:], strict=False):
+    for earlier, later in pairwise(order):
         assert later in dag.get_task(earlier).downstream_task_ids
 
 

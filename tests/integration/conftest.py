@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from reminders.store.ledger import Ledger
 
+from reminders.store.ledger import Ledger
 from tests.databases import TestDatabase
 from tests.integration.scene import Scene
 

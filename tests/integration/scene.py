@@ -93,9 +93,7 @@ class Scene:
         self.ledger.triage(date, self.now)
         if kind == "backfill":
             return []
-        return self.ledger.plan(
-            date, self.now, {c.value: 1000 for c in Channel}, {"email": 2, "sms": 2, "call": 1}
-        )
+        return self.ledger.plan(date, self.now, {c.value: 1000 for c in Channel}, {"email": 2, "sms": 2, "call": 1})
 
     def send(self, batch_ids: list[int], rate: float = 1000.0) -> None:
         still = Clock(lambda: self.now, lambda: 0.0, lambda _: None)

@@ -58,7 +58,10 @@ def test_a_planned_text_goes(planned: Scene) -> None:
 @pytest.mark.parametrize(
     ("statement", "guard"),
     [
-        ("INSERT INTO reminders.hold (scope, placed_by, why, review_at) VALUES ('all', 'a', 'b', now())", "no_hold_in_force"),
+        (
+            "INSERT INTO reminders.hold (scope, placed_by, why, review_at) VALUES ('all', 'a', 'b', now())",
+            "no_hold_in_force",
+        ),
         (
             "INSERT INTO reminders.hold (scope, scope_value, placed_by, why, review_at)"
             " VALUES ('channel', 'sms', 'a', 'b', now())",
@@ -112,7 +115,8 @@ def test_a_call_without_proof(scene: Scene) -> None:
                       SELECT batch_id, 'clinic', 'call', '\\x01', 'UTC', 1 FROM b RETURNING contact_id),
                 r AS (INSERT INTO reminders.reminder (account_id, appointment_id, slot_at, step, channel, logical_date,
                           adopted_by, due_at, expires_at, has_lower_rung, address_hash)
-                      VALUES ('clinic', 'another', %(slot)s, 3, 'call', now(), now(), %(slot)s::timestamptz - interval '4 hours',
+                      VALUES ('clinic', 'another', %(slot)s, 3, 'call', now(), now(),
+                              %(slot)s::timestamptz - interval '4 hours',
                               %(slot)s::timestamptz - interval '1 hour', true, '\\x01') RETURNING reminder_id)
            INSERT INTO reminders.contact_member SELECT contact_id, reminder_id FROM c, r""",
         {"slot": WEDNESDAY_2PM + 3 * HOUR},

@@ -8,9 +8,10 @@ from typing import Any
 import psycopg
 import pytest
 
-STATES = (
-    "pending held sending in_doubt accepted delivered undelivered failed unknown expired superseded cancelled suppressed"
-).split()
+STATES = [
+    "pending", "held", "sending", "in_doubt", "accepted", "delivered", "undelivered",
+    "failed", "unknown", "expired", "superseded", "cancelled", "suppressed",
+]  # fmt: skip
 ENDED = {"delivered", "undelivered", "failed", "unknown", "expired", "superseded", "cancelled", "suppressed"}
 ROLES = ("planner", "dispatcher", "operator", "webhook", "analyst")
 ENDINGS = ("expired", "superseded", "cancelled", "suppressed")
@@ -92,7 +93,9 @@ def test_every_transition_as_every_role(owner: Any, from_state: str) -> None:
 
 
 @pytest.mark.parametrize("role", ROLES)
-@pytest.mark.parametrize("table", ["reminder", "attempt", "contact_guard", "contact", "contact_member", "hold", "cycle"])
+@pytest.mark.parametrize(
+    "table", ["reminder", "attempt", "contact_guard", "contact", "contact_member", "hold", "cycle"]
+)
 def test_no_role_deletes_from_the_ledger(owner: Any, role: str, table: str) -> None:
     with pytest.raises(psycopg.errors.InsufficientPrivilege), owner.transaction():
         owner.execute(f"SET LOCAL ROLE reminders_{role}")

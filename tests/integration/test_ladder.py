@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+
 from reminders.errors import AddressRefused, Doubtful, Misconfigured, NeverContacted
 from reminders.model import Acceptance
-
 from tests.integration.scene import HOUR, MINUTE, WEDNESDAY_2PM, Booked, Scene, channels
 
 
@@ -128,7 +128,11 @@ def test_bad_rows_end_in_a_clear_state(scene: Scene, row: dict[str, str | None],
 
 @pytest.mark.parametrize(
     ("number", "reason"),
-    [("12", "bad_address"), ("+8613800138000", "country_not_permitted"), ("+449098790000", "number_type_not_permitted")],
+    [
+        ("12", "bad_address"),
+        ("+8613800138000", "country_not_permitted"),
+        ("+449098790000", "number_type_not_permitted"),
+    ],
 )
 def test_numbers_that_may_not_be_dialled(scene: Scene, number: str, reason: str) -> None:
     scene.at(WEDNESDAY_2PM).booked(Booked(WEDNESDAY_2PM + 20 * HOUR, client_phone=number))
@@ -186,7 +190,9 @@ def test_each_failure_is_a_decision(
 def test_a_hold_stops_the_next_contact(scene: Scene) -> None:
     scene.at(WEDNESDAY_2PM).booked(Booked(WEDNESDAY_2PM + 48 * HOUR))
     batches = scene.prepare()
-    scene.owner.execute("INSERT INTO reminders.hold (scope, placed_by, why, review_at) VALUES ('all', 'op', 'x', now())")
+    scene.owner.execute(
+        "INSERT INTO reminders.hold (scope, placed_by, why, review_at) VALUES ('all', 'op', 'x', now())"
+    )
     scene.send(batches)
     assert scene.reached == []
     assert scene.states()["appointment-1", 1] == ("held", "on_hold")

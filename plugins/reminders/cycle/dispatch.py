@@ -1,4 +1,4 @@
-"""Send one batch: intents of a small group committed, their provider calls made, their outcomes recorded, the next group.
+"""Send one batch: a small group's intents committed, its provider calls made, their outcomes recorded, the next group.
 
 A group is never larger than its channel may send in the next second, so that a stop stops.
 """
@@ -135,7 +135,11 @@ def send_group(group: Sequence[Contact], send: Send, watch: HoldWatch, clock: Cl
 
     def attempt(contact: Contact) -> Row:
         def last_check() -> None:
-            if watch.stops(contact):
+            try:
+                stopped = watch.stops(contact)
+            except Exception as error:
+                raise NeverContacted("holds_unreadable", type(error).__name__) from error
+            if stopped:
                 raise NeverContacted("on_hold", retry_after=0)
             if clock.monotonic() > closes_at:
                 raise NeverContacted("deadline_passed", retry_after=0)
@@ -164,9 +168,9 @@ def dispatch(
     clock: Clock,
     time_limit: timedelta,
 ) -> dict[str, int]:
-    """Send the batch within `time_limit` at its share of the channel's rate (contacts a second). Returns outcome counts.
+    """Send the batch within `time_limit` at its share of the channel's rate (contacts a second).
 
-    Contacts for which there is no time left stay pending for the next cycle.
+    Returns how many contacts ended in which outcome. Contacts for which there is no time left stay pending for the next cycle.
     """
     batch = ledger.batch(batch_id)
     channel = Channel(batch["channel"])

@@ -136,9 +136,7 @@ def text(value: str | None) -> str:
     return UNPRINTABLE.sub(" ", value or "")[:LONGEST_TEXT].strip()
 
 
-def extract(
-    ledger: Ledger, read: Any, logical_date: datetime, now: datetime, secret: bytes
-) -> int:
+def extract(ledger: Ledger, read: Any, logical_date: datetime, now: datetime, secret: bytes) -> int:
     """Stage the book for `logical_date` and return how many appointments it had.
 
     `read(from_at, until_at, appointment_ids)` yields the book's rows.

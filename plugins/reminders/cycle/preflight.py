@@ -49,5 +49,6 @@ def check_memory(identity: Mark, mark: Mark) -> None:
     if identity["reserved_to"] < mark["reserved_to"]:
         raise PreflightError(
             f"the ledger has forgotten: it knows attempts up to {identity['reserved_to']}, the mark says "
-            f"{mark['reserved_to']}; compare it with the provider's list, then delete the Variable reminders_mark to go on"
+            f"{mark['reserved_to']}; compare it with the provider's list, then delete the Variable "
+            "reminders_mark to go on"
         )

@@ -42,8 +42,11 @@ def poll(ledger: Ledger, status_of: Status, final: Final, now: datetime) -> dict
             continue
         ended = final(channel, status, code)
         unchanged = status == attempt["provider_status"]
-        if ended is None and status == "sent" and unchanged and (
-            now - attempt["status_since_at"] >= SENT_COUNTS_AS_DELIVERED_AFTER
+        if (
+            ended is None
+            and status == "sent"
+            and unchanged
+            and (now - attempt["status_since_at"] >= SENT_COUNTS_AS_DELIVERED_AFTER)
         ):
             ended = ("delivered", "sent_unchanged")
         if ended is None:

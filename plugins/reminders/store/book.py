@@ -32,5 +32,9 @@ def read_book(
                 {"from_at": from_at, "until_at": until_at, "appointment_ids": list(appointment_ids)},
             )
             yield from cursor
-    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn, psycopg.errors.InsufficientPrivilege) as error:
+    except (
+        psycopg.errors.UndefinedTable,
+        psycopg.errors.UndefinedColumn,
+        psycopg.errors.InsufficientPrivilege,
+    ) as error:
         raise BookError(f"booking_db: {error.diag.message_primary}; see the README for the agreed schema") from error

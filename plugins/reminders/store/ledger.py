@@ -19,6 +19,7 @@ from reminders.store.statements import statement
 
 PLANNER = "reminders_planner"
 DISPATCHER = "reminders_dispatcher"
+MOST_STEPS = 20
 
 Row = dict[str, Any]
 Connection = psycopg.Connection[Any]
@@ -164,21 +165,29 @@ class Ledger:
                     "scope": "all" if everything else "account",
                     "scope_value": "" if everything else row["account_id"],
                     "placed_by": "merge_ledger",
-                    "why": f"the book lost {row['lost']} of {row['expected']} expected appointments; nothing was cancelled",
+                    "why": f"the book lost {row['lost']} of {row['expected']} appointments; nothing was cancelled",
                     "now": now,
                 },
             )
         return [row["account_id"] for row in found]
 
     def triage(self, logical_date: datetime, now: datetime) -> int:
-        """Give every reminder that can still go out its verdict; returns how many changed."""
+        """Give every reminder that can still go out its verdict; returns how many changed.
+
+        A rung that ends here frees the one above it, so the verdicts are repeated until they stand: at most once for
+        each step that a ladder can have.
+        """
+        changed = 0
         with self.acting_as(PLANNER):
             self.connection.execute(statement("lock_cycles"))
-            return int(self._one("triage", logical_date=logical_date, now=now)["settled"])
+            for _ in range(MOST_STEPS):
+                settled = int(self._one("triage", logical_date=logical_date, now=now)["settled"])
+                changed += settled
+                if not settled:
+                    break
+        return changed
 
-    def plan(
-        self, logical_date: datetime, now: datetime, most: dict[str, int], batches: dict[str, int]
-    ) -> list[int]:
+    def plan(self, logical_date: datetime, now: datetime, most: dict[str, int], batches: dict[str, int]) -> list[int]:
         """Bundle what is ready into contacts and a few batches; `most` contacts and `batches` for each channel."""
         channels = sorted(most)
         with self.acting_as(PLANNER):
@@ -206,9 +215,7 @@ class Ledger:
         """
         try:
             with self.acting_as(DISPATCHER):
-                attempts = self._all(
-                    "intend", contact_ids=list(contact_ids), now=now, deadline_at=deadline_at
-                )
+                attempts = self._all("intend", contact_ids=list(contact_ids), now=now, deadline_at=deadline_at)
                 return self._all("read_contacts", attempt_ids=[row["attempt_id"] for row in attempts])
         except psycopg.errors.IntegrityError:
             if len(contact_ids) == 1:
