@@ -1,0 +1,47 @@
+# Everything runs from .venv, which is made from the hash-pinned requirements and remade when they change.
+# Needs Python 3.11, make and git, and nothing else.
+
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell for p in python3.11 python3 python; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
+BIN := .venv/bin
+READY := .venv/.ready
+WORKERS ?= 2
+
+.PHONY: help run test check lock
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
+
+run: $(READY)  ## start everything on this machine (BOOK=none: an empty book; ONCE=1: end after the first cycle)
+	@PYTHONPATH=plugins exec $(BIN)/python -m local.run
+
+test: $(READY)  ## all tests, in parallel
+	$(BIN)/python -m pytest -n $(WORKERS)
+
+check: $(READY)  ## lint, format, types, layers
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	MYPYPATH=plugins $(BIN)/mypy -p local
+	$(BIN)/lint-imports
+
+lock: $(READY)  ## compile the requirements anew, with hashes
+	$(COMPILE) requirements.in -o requirements.txt
+	$(COMPILE) requirements-dev.in -c requirements.txt -o requirements-dev.txt
+
+COMPILE = $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --python-version 3.11 \
+	--custom-compile-command 'make lock'
+
+# pip installs only uv, by its line and hashes of the requirements; uv then installs exactly what they name.
+$(READY): requirements.txt requirements-dev.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 is needed: install it, or say make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@echo "making .venv (a few minutes the first time)"
+	@rm -f $@
+	@test -x $(BIN)/python && $(BIN)/python -c '' 2>/dev/null || "$(PYTHON)" -m venv --clear .venv
+	@sed -n '/^uv==/,/[^\\]$$/p' requirements-dev.txt > .venv/uv.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r .venv/uv.txt
+	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip sync --quiet --require-hashes requirements.txt requirements-dev.txt
+	@touch $@
