@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
@@ -52,12 +53,20 @@ def test_migrations_are_applied_in_order_once_and_recorded(blank_database: TestD
     assert connection.execute("SELECT count(*) FROM reminders.first").fetchone() == (1,)
 
 
+@pytest.mark.parametrize(
+    ("failing", "reason"),
+    [
+        ("SELECT 1 / 0;", "division by zero"),
+        # It runs to its end, and only its record is refused.
+        ("INSERT INTO reminders.schema_migration VALUES (2, 'x', 'x');", "duplicate key value"),
+    ],
+)
 def test_a_failing_migration_leaves_nothing_behind_and_those_before_it_stay(
-    blank_database: TestDatabase, write: Write
+    blank_database: TestDatabase, write: Write, failing: str, reason: str
 ) -> None:
     connection = blank_database.connect(autocommit=False)
-    folder = write(FIRST, "CREATE TABLE reminders.second (a int); SELECT 1 / 0;", THIRD)
-    with pytest.raises(SchemaError, match=r"0002_part failed and left nothing behind: division by zero"):
+    folder = write(FIRST, "CREATE TABLE reminders.second (a int);" + failing, THIRD)
+    with pytest.raises(SchemaError, match=f"0002_part failed and left nothing behind: {reason}"):
         migrate(connection, folder)
     assert tables(blank_database) == ["first", "schema_migration"]
     with pytest.raises(SchemaError, match=r"older than this release: it lacks 0002_part, 0003_part"):
@@ -128,6 +137,14 @@ def test_a_folder_with_a_gap_or_a_stray_name_is_refused(tmp_path: Path, names: l
         read_migrations(tmp_path)
 
 
+@pytest.mark.parametrize("statement", ["COMMIT;", "BEGIN;", "rollback;", "START TRANSACTION READ WRITE;"])
+def test_a_migration_that_ends_its_own_transaction_is_refused(write: Write, statement: str) -> None:
+    body = "DO $$\nBEGIN\n    NULL;\nEND $$;\n"
+    assert len(read_migrations(write(body))) == 1
+    with pytest.raises(SchemaError, match=r"0001_part\.sql: a migration must not end its transaction"):
+        read_migrations(write(body + statement))
+
+
 def test_line_endings_do_not_make_another_migration(tmp_path: Path) -> None:
     file = tmp_path / "0001_a.sql"
     file.write_bytes(b"SELECT 1;\n")
@@ -140,20 +157,16 @@ def test_two_at_once_wait_for_each_other_and_apply_each_migration_once(
     blank_database: TestDatabase, write: Write
 ) -> None:
     folder = write(FIRST, SECOND, THIRD)
-    applied: list[int] = []
     barrier = threading.Barrier(2, timeout=30)
 
-    def run() -> None:
+    def run() -> list[int]:
         connection = blank_database.connect()
         barrier.wait()
-        applied.extend(m.version for m in migrate(connection, folder))
+        return [m.version for m in migrate(connection, folder)]
 
-    threads = [threading.Thread(target=run) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert sorted(applied) == [1, 2, 3]
+    with ThreadPoolExecutor(2) as pool:
+        runs = [pool.submit(run) for _ in range(2)]
+    assert sorted(run.result() for run in runs) == [[], [1, 2, 3]]
 
 
 def test_the_release_itself_migrates_and_any_role_may_check_it(ledger: TestDatabase) -> None:

@@ -31,6 +31,7 @@ __all__ = ["Migration", "check_schema", "create_logins", "migrate", "read_migrat
 Connection = psycopg.Connection[Any]
 
 FILE_NAME = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
+OWN_TRANSACTION = re.compile(r"^(BEGIN|START TRANSACTION|COMMIT|ROLLBACK)\b[^\n]*;", re.IGNORECASE | re.MULTILINE)
 RUN = "run `python -m reminders.store.migrate`"
 LOCK_TIMEOUT = "5min"
 
@@ -75,7 +76,7 @@ def check_schema(connection: Connection, folder: Path | None = None) -> None:
 
 
 def read_migrations(folder: Path | None = None) -> list[Migration]:
-    """The migrations of `folder` by version. Raises `SchemaError` for a stray name, a gap or a repeat."""
+    """The migrations of `folder` by version. Raises `SchemaError` for a bad file, a gap or a repeat."""
     folder = folder or sql_folder() / "migrations"
     found: list[Migration] = []
     for path in sorted(folder.glob("*.sql")):
@@ -84,6 +85,8 @@ def read_migrations(folder: Path | None = None) -> list[Migration]:
             raise SchemaError(f"{path.name}: a migration is called NNNN_name.sql")
         # A checkout with other line endings is the same migration.
         text = path.read_text(encoding="utf-8").replace("\r\n", "\n")
+        if OWN_TRANSACTION.search(text):
+            raise SchemaError(f"{path.name}: a migration must not end its transaction, or half of it could stay")
         checksum = hashlib.sha256(text.encode()).hexdigest()
         found.append(Migration(int(match[1]), match[2], checksum, text))
     for expected, migration in enumerate(found, start=1):
