@@ -1,0 +1,157 @@
+"""The processes that `make run` starts: each in a process group of its own, its output in a log, ended by pid.
+
+A record of them is kept in a file, so that what a killed run left behind is ended by the next one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+
+GRACE_SECONDS = 20.0
+CLOCK_TICK = 0.02
+POLL_SECONDS = 0.1
+TAIL_LINES = 20
+
+
+class ProcessDied(Exception):
+    """A part ended by itself, or did not do its step; the message has its name, its exit status and its log's end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A process group that we started: its number, which is its leader's pid, and its start (epoch seconds)."""
+
+    pid: int
+    created_at: float
+
+
+@dataclass
+class Processes:
+    """Starts and stops processes. `folder` takes their logs (`<name>.log`), `record` the list of those that run."""
+
+    folder: Path
+    record: Path
+    running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    groups: dict[str, Group] = field(default_factory=dict)
+
+    def start(self, name: str, command: Sequence[str], environment: Mapping[str, str], cwd: Path) -> None:
+        """Start `command` in a session of its own, so that a terminal's Ctrl-C reaches only the one who asked."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / f"{name}.log").open("ab") as log:
+            started_at = time.time()
+            process = subprocess.Popen(
+                command,
+                env=dict(environment),
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.running[name] = process
+        self.groups[name] = Group(process.pid, started_at)
+        self._write_record()
+
+    def do(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str], cwd: Path, seconds: float = 300
+    ) -> None:
+        """Run `command` to its end; raise `ProcessDied` for a bad exit status, or when it takes over `seconds`."""
+        self.start(name, command, environment, cwd)
+        try:
+            status = self.running[name].wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            raise ProcessDied(f"{name} did not end in {seconds:.0f} s\n{self.tail(name)}") from None
+        finally:
+            self._end([name], GRACE_SECONDS)
+        if status != 0:
+            raise ProcessDied(f"{name} failed with exit status {status}\n{self.tail(name)}")
+
+    def check(self) -> None:
+        """Raise `ProcessDied` for the first part that has ended by itself."""
+        for name, process in self.running.items():
+            status = process.poll()
+            if status is not None:
+                raise ProcessDied(f"{name} died with exit status {status}\n{self.tail(name)}")
+
+    def wait_for(self, what: str, is_ready: Callable[[], bool], seconds: float) -> None:
+        """Wait until `is_ready`; raise `ProcessDied` when a part dies meanwhile, or when it takes over `seconds`."""
+        deadline = time.monotonic() + seconds
+        while not is_ready():
+            self.check()
+            if time.monotonic() > deadline:
+                raise ProcessDied(f"{what} was not ready in {seconds:.0f} s; the logs are in {self.folder}")
+            time.sleep(POLL_SECONDS)
+
+    def tail(self, name: str) -> str:
+        """The end of a part's log, headed by the log's path."""
+        path = self.folder / f"{name}.log"
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+        return "\n".join([f"--- the end of {path}", *lines[-TAIL_LINES:]])
+
+    def stop(self, grace_seconds: float = GRACE_SECONDS) -> None:
+        """End all that run, with everything that they started."""
+        self._end(list(self.running), grace_seconds)
+
+    def end_leftovers(self) -> int:
+        """End what a run that was killed has left behind, by the record; return how many processes that were."""
+        try:
+            groups = [Group(**entry) for entry in json.loads(self.record.read_text(encoding="utf-8"))]
+        except (OSError, ValueError, TypeError):
+            return 0
+        ended = end_groups(groups, GRACE_SECONDS)
+        self.record.unlink(missing_ok=True)
+        return ended
+
+    def _end(self, names: Iterable[str], grace_seconds: float) -> None:
+        names = list(names)
+        end_groups([self.groups[name] for name in names], grace_seconds)
+        for name in names:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.running[name].wait(timeout=1)
+            del self.running[name], self.groups[name]
+        self._write_record()
+
+    def _write_record(self) -> None:
+        self.record.write_text(json.dumps([asdict(group) for group in self.groups.values()]), encoding="utf-8")
+
+
+def members(groups: Sequence[Group]) -> list[psutil.Process]:
+    """The living processes of these groups, and their descendants in whatever group.
+
+    A group outlives its leader, as LocalExecutor's workers outlive a killed scheduler. A process older than the
+    group's start belongs to somebody else: numbers are used again.
+    """
+    started = {group.pid: group.created_at for group in groups}
+    found: dict[int, psutil.Process] = {}
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            group = os.getpgid(process.pid)
+            is_ours = group in started and process.create_time() >= started[group] - CLOCK_TICK
+            if is_ours and process.status() != psutil.STATUS_ZOMBIE:
+                found[process.pid] = process
+                found.update({child.pid: child for child in process.children(recursive=True)})
+    return list(found.values())
+
+
+def end_groups(groups: Sequence[Group], grace_seconds: float) -> int:
+    """SIGTERM to the groups' members, SIGKILL to those left after the grace; return how many members there were."""
+    everyone = members(groups)
+    for process in everyone:
+        with contextlib.suppress(psutil.Error):
+            process.terminate()
+    _, left = psutil.wait_procs(everyone, timeout=grace_seconds)
+    # Some may have been started in the meantime.
+    for process in {*left, *members(groups)}:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(left, timeout=5)
+    return len(everyone)
