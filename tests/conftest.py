@@ -1,8 +1,10 @@
-"""Fixtures of all tests: `ledger` and `booking`, a fresh database each, and `blank_database`."""
+"""Fixtures of all tests: `ledger` and `booking`, a fresh database each, `blank_database`, and a `place` for servers."""
 
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,6 +39,15 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def shared_server() -> SharedServer:
     """The PostgreSQL server of this test run."""
     return SharedServer(Path(os.environ[FOLDER_VARIABLE]))
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder that another user can reach, which pytest's own tmp_path is not."""
+    folder = Path(tempfile.mkdtemp(prefix="ringonce-place-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture

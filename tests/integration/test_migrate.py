@@ -9,7 +9,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.rows import dict_row
 
+from local.postgres import Server
 from reminders.errors import ConfigurationError, SchemaError
 from reminders.store.logins import MEMBERSHIPS, create_logins
 from reminders.store.migrate import check_schema, main, migrate, read_migrations
@@ -169,11 +171,30 @@ def test_two_at_once_wait_for_each_other_and_apply_each_migration_once(
     assert sorted(run.result() for run in runs) == [[], [1, 2, 3]]
 
 
-def test_the_release_itself_migrates_and_any_role_may_check_it(ledger: TestDatabase) -> None:
+def test_the_release_itself_migrates_and_the_tasks_may_check_it(ledger: TestDatabase) -> None:
     for role in (None, "reminders_owner", "reminders_planner", "reminders_dispatcher", "reminders_operator"):
         check_schema(ledger.connect(role))
+    app = ledger.connect("reminders_app", autocommit=False)
+    app.row_factory = dict_row
+    check_schema(app)
+    assert app.execute("SELECT current_user").fetchone() == {"current_user": "reminders_app"}
     with pytest.raises(SchemaError, match="may not read"):
-        check_schema(ledger.connect("reminders_app"))
+        check_schema(ledger.connect("reminders_analyst"))
+
+
+def test_a_login_that_may_make_roles_but_is_no_superuser_migrates_and_makes_the_logins(place: Path) -> None:
+    with Server(place / "postgres", fsync=False) as server:
+        with psycopg.connect(server.conninfo(), autocommit=True) as admin:
+            admin.execute("CREATE ROLE reminders_owner")
+            admin.execute("CREATE ROLE reminders_migrate LOGIN CREATEROLE PASSWORD 'm'")
+            admin.execute("GRANT reminders_owner TO reminders_migrate WITH INHERIT TRUE, SET TRUE")
+            admin.execute("CREATE DATABASE ledger_db OWNER reminders_migrate")
+        with psycopg.connect(server.conninfo("ledger_db", "reminders_migrate", "m"), autocommit=True) as connection:
+            for _ in range(2):
+                migrate(connection)
+                create_logins(connection, dict.fromkeys(MEMBERSHIPS, "p"))
+        with psycopg.connect(server.conninfo("ledger_db", "reminders_app", "p")) as app:
+            check_schema(app)
 
 
 def test_logins_act_as_their_roles_and_no_other(ledger: TestDatabase) -> None:

@@ -8,8 +8,6 @@ import signal
 import socket
 import stat
 import subprocess
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -19,15 +17,6 @@ from local import postgres
 from local.postgres import PostgresError, Server, packaged_programs, reachable_folder
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root hands the server to another user")
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    """A folder that another user can reach, which pytest's own tmp_path is not."""
-    folder = Path(tempfile.mkdtemp(prefix="ringonce-place-"))
-    folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def rows(server: Server) -> int:

@@ -67,9 +67,22 @@ def migrate(connection: Connection, folder: Path | None = None) -> list[Migratio
 
 
 def check_schema(connection: Connection, folder: Path | None = None) -> None:
-    """Raise `SchemaError` unless the database has exactly this release's migrations. Reads only, under any role with
-    SELECT on reminders.schema_migration."""
-    missing = missing_migrations(read_migrations(folder), _recorded(connection))
+    """Raise `SchemaError` unless the database has exactly this release's migrations. Reads only.
+
+    The connection's role has SELECT on reminders.schema_migration, or may act as reminders_planner, which has: it does
+    so for the moment, as reminders_app holds no right of its own.
+    """
+    # Rolled back, so that the role ends here even inside a transaction of the caller's.
+    with connection.transaction(force_rollback=True):
+        with connection.cursor(row_factory=scalar_row) as cursor:
+            cursor.execute(
+                "SELECT EXISTS (SELECT FROM pg_namespace n, pg_roles r"
+                " WHERE n.nspname = 'reminders' AND NOT has_schema_privilege(n.oid, 'USAGE')"
+                " AND r.rolname = 'reminders_planner' AND pg_has_role(r.oid, 'SET'))"
+            )
+            if cursor.fetchone():
+                cursor.execute("SET LOCAL ROLE reminders_planner")
+        missing = missing_migrations(read_migrations(folder), _recorded(connection))
     if missing:
         names = ", ".join(str(migration) for migration in missing)
         raise SchemaError(f"the ledger is older than this release: it lacks {names}; {RUN}")
