@@ -95,11 +95,10 @@ def preflight() -> None:
     """Refuse to send when a guard is missing or the ledger has forgotten; reserve attempt numbers."""
     from reminders.addresses import secret_fingerprint
     from reminders.cycle.preflight import preflight as check
-    from reminders.store.migrate import check_schema
 
     kept = Variable.get(MARK, default=None)
     with ledger_db() as ledger:
-        check_schema(ledger.connection)
+        ledger.check_schema()
         check(
             ledger,
             json.loads(kept) if kept else None,

@@ -47,3 +47,6 @@ COMMENT ON VIEW analytics.delivery_ledger IS 'One row for each step of each appo
 GRANT SELECT ON analytics.delivery_ledger TO reminders_analyst, reminders_operator;
 
 RESET ROLE;
+
+-- The migrations' own record belongs to whoever ran the first of them.
+GRANT SELECT ON reminders.schema_migration TO reminders_planner, reminders_dispatcher, reminders_operator;

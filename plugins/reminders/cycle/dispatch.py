@@ -170,7 +170,7 @@ def dispatch(
 ) -> dict[str, int]:
     """Send the batch within `time_limit` at its share of the channel's rate (contacts a second).
 
-    Returns how many contacts ended in which outcome. Contacts for which there is no time left stay pending for the next cycle.
+    Returns how many contacts ended in which outcome; those for which there is no time left wait for the next cycle.
     """
     batch = ledger.batch(batch_id)
     channel = Channel(batch["channel"])

@@ -15,6 +15,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from reminders.errors import ConfigurationError, PreflightError
+from reminders.store.migrate import check_schema
 from reminders.store.statements import statement
 
 PLANNER = "reminders_planner"
@@ -74,6 +75,11 @@ class Ledger:
     def _one(self, name: str, **values: Any) -> Row:
         row = self.connection.execute(statement(name), values).fetchone()
         return row if row is not None else {}
+
+    def check_schema(self) -> None:
+        """Raise `SchemaError` unless the ledger has exactly this release's migrations."""
+        with self.acting_as(PLANNER) as connection:
+            check_schema(connection)
 
     def missing_guards(self) -> list[str]:
         """The names of guards that are absent or switched off; empty when sending is safe."""
