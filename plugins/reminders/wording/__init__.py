@@ -163,7 +163,7 @@ def _text(contact: Contact, overrides: Overrides | None, name_length: int, accou
         phone=phone,
         contact=tongue.line("sms", "contact", overrides, phone=phone) if phone else "",
     )
-    return gsm.plain_punctuation(text)
+    return " ".join(gsm.plain_punctuation(text).split())
 
 
 def call(contact: Contact, overrides: Overrides | None = None) -> str:

@@ -11,7 +11,7 @@ LONGEST_PHONE = 24
 LONGEST_LOCATION = 120
 
 _JOINERS = "\u200c\u200d"  # Persian and Indic names are spelled with them
-_MARKUP = re.compile(r"[<>{}\[\]\\|`^~]")
+_MARKUP = re.compile(r"<[^<>]*>|[<>{}\[\]\\|`^~]")
 _NOT_IN_A_PERSONS_NAME = re.compile(r"[$#*_=@/:;\"!?%&+()0-9]")
 _SPACE = re.compile(r"\s+")
 _TITLES = frozenset(("mr", "mrs", "ms", "miss", "mx", "dr", "prof", "sr", "sra", "srta", "don", "doña", "dra"))
@@ -58,7 +58,7 @@ def first_name(full_name: str | None) -> str:
         if len(words) > 1:
             return cut(words[-1], LONGEST_PERSON)
         return words[0] if len(words[0]) <= _LONGEST_UNSPACED_GIVEN_NAME else ""
-    return cut(words[0], LONGEST_PERSON)
+    return cut(words[0].rstrip("."), LONGEST_PERSON)
 
 
 def _words(name: str) -> list[str]:
