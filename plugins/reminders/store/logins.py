@@ -154,14 +154,15 @@ def _from_uri(value: str) -> dict[str, Any]:
     if parts.scheme not in POSTGRES_TYPES:
         raise ValueError(parts.scheme)
     extras = dict(parse_qsl(parts.query))
-    extras.update(json.loads(extras.pop("__extra__", "{}")))
+    nested = extras.pop("__extra__", None)
     return {
         "host": unquote(parts.hostname or ""),
         "port": parts.port,
         "user": unquote(parts.username or ""),
         "password": unquote(parts.password or ""),
         "dbname": unquote(parts.path.removeprefix("/")),
-        **{name: extras[name] for name in EXTRAS if name in extras},
+        **_understood(extras),
+        **_understood(nested),
     }
 
 
@@ -169,9 +170,6 @@ def _from_json(value: str) -> dict[str, Any]:
     fields = json.loads(value)
     if fields.get("conn_type") not in POSTGRES_TYPES:
         raise ValueError("conn_type")
-    extras = fields.get("extra") or {}
-    if isinstance(extras, str):
-        extras = json.loads(extras)
     port = fields.get("port")
     return {
         "host": fields.get("host"),
@@ -179,5 +177,13 @@ def _from_json(value: str) -> dict[str, Any]:
         "user": fields.get("login"),
         "password": fields.get("password"),
         "dbname": fields.get("schema"),
-        **{name: extras[name] for name in EXTRAS if name in extras},
+        **_understood(fields.get("extra")),
     }
+
+
+def _understood(extras: Any) -> dict[str, Any]:
+    """Those of a connection's extras, as an object or as JSON, that libpq understands."""
+    found = json.loads(extras) if isinstance(extras, str) and extras else extras
+    if found and not isinstance(found, dict):
+        raise ValueError("extra")
+    return {name: found[name] for name in EXTRAS if name in found} if found else {}
