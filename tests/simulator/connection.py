@@ -1,0 +1,68 @@
+"""Answers that break, and the access to a connection that breaking one needs."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from typing import Any
+
+from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+_SCOPE_KEY = "simulator.transport"
+
+
+class BreakableProtocol(H11Protocol):
+    """HTTP/1.1 that shows the application its own connection."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        served = self.app
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            scope[_SCOPE_KEY] = self.transport
+            await served(scope, receive, send)
+
+        self.app = app
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+class HangingAnswer(Response):
+    """No answer, until the customer gives up."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        del scope, send
+        await _gone(receive)
+
+
+class ResetAnswer(Response):
+    """A TCP reset instead of an answer."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        del send
+        transport: asyncio.Transport = scope[_SCOPE_KEY]
+        # Closing with a linger time of nothing is what makes the kernel send RST instead of FIN.
+        linger = struct.pack("ii", 1, 0)
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        transport.abort()
+        await _gone(receive)
+
+
+class TruncatedAnswer(JSONResponse):
+    """The head of the answer, half of its body, and the end of the connection."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        del send
+        transport: asyncio.Transport = scope[_SCOPE_KEY]
+        body = bytes(self.body)
+        fields = f"Content-Type: application/json\r\nContent-Length: {len(body)}"
+        head = f"HTTP/1.1 {self.status_code} Created\r\n{fields}\r\n\r\n"
+        transport.write(head.encode("ascii") + body[: len(body) // 2])
+        transport.close()
+        await _gone(receive)
