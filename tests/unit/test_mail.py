@@ -64,7 +64,7 @@ def test_the_email_has_text_html_and_a_calendar_file() -> None:
     assert read["To"] == "ana@client.example"
     assert read["Reply-To"] == "office@smith.example"
     assert read["Message-ID"] == "<c0ffee-1@ringonce.example>"
-    assert read["Auto-Submitted"] == "auto-generated"
+    assert (read["Auto-Submitted"], read["Content-Language"]) == ("auto-generated", "en-US")
     body = read.get_body(("plain",))
     assert body is not None and "Ana: Friday, November 27, 2026, 7:00 AM" in body.get_content()
     assert message.as_bytes().isascii() and max(map(len, message.as_bytes().split(b"\r\n"))) <= 998

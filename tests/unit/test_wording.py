@@ -288,3 +288,10 @@ def test_cleaning_twice_changes_nothing() -> None:
     for name in HOSTILE:
         assert clean(clean(name, 40), 40) == clean(name, 40)
         assert replace(visit(), client_name=clean(name, 40)).client_name == clean(name, 40)
+
+
+def test_an_emails_html_shows_markup_as_text_wherever_it_comes_from() -> None:
+    own = {"email": {"intro": "<i>$account</i>", "visit_named": "<b>$name</b>", "signature": '<a href="x">'}}
+    page = wording.email(contact(account="Smith & Sons"), own).html
+    assert "&lt;i&gt;Smith &amp; Sons&lt;/i&gt;" in page and "&lt;b&gt;Ana" in page
+    assert not [tag for tag in ("<i>", "<b>", "<a ") if tag in page]

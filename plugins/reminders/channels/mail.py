@@ -78,7 +78,6 @@ def _build(
     message["Date"] = format_datetime(now.astimezone(UTC))
     message["Message-ID"] = message_id(contact.reference, sender)
     message["Auto-Submitted"] = "auto-generated"
-    message["Content-Language"] = words.language
     message.set_content(words.text)
     message.add_alternative(words.html, subtype="html")
     method = "CANCEL" if is_cancelled else "PUBLISH"
@@ -88,6 +87,8 @@ def _build(
         filename="appointment.ics",
         params={"method": method},
     )
+    # After the parts: adding one takes the content headers away.
+    message["Content-Language"] = words.language
     return message
 
 
