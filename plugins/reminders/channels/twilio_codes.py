@@ -43,7 +43,7 @@ def classify(http_status: int, code: int | str | None) -> SendError:
     return Misconfigured("misconfigured", shown)
 
 
-def final_status(channel: Channel, status: str, error_code: str) -> tuple[State, str] | None:
+def final_status(channel: Channel, status: str, error_code: str) -> tuple[str, str] | None:
     """The ledger's end state and reason for a provider's status, or None while it is not final (or not known).
 
     `sent` is not final: whether it counts after a time is the ladder's rule. A status that is not in Twilio's pages
@@ -56,29 +56,29 @@ def final_status(channel: Channel, status: str, error_code: str) -> tuple[State,
     return None
 
 
-def _final_text(status: str, error_code: str) -> tuple[State, str] | None:
+def _final_text(status: str, error_code: str) -> tuple[str, str] | None:
     match status:
         case "delivered" | "read":
-            return State.DELIVERED, status
+            return State.DELIVERED.value, status
         case "undelivered" | "failed":
-            return State.UNDELIVERED, _why_undelivered(error_code, status)
+            return State.UNDELIVERED.value, _why_undelivered(error_code, status)
         case "canceled":
-            return State.CANCELLED, "cancelled_at_provider"
+            return State.CANCELLED.value, "cancelled_at_provider"
     return None
 
 
-def _final_call(status: str, error_code: str) -> tuple[State, str] | None:
+def _final_call(status: str, error_code: str) -> tuple[str, str] | None:
     match status:
         case "completed":
-            return State.DELIVERED, status
+            return State.DELIVERED.value, status
         case "busy":
-            return State.UNDELIVERED, "busy"
+            return State.UNDELIVERED.value, "busy"
         case "no-answer":
-            return State.UNDELIVERED, "no_answer"
+            return State.UNDELIVERED.value, "no_answer"
         case "failed":
-            return State.UNDELIVERED, _why_undelivered(error_code, "call_failed")
+            return State.UNDELIVERED.value, _why_undelivered(error_code, "call_failed")
         case "canceled":
-            return State.CANCELLED, "cancelled_at_provider"
+            return State.CANCELLED.value, "cancelled_at_provider"
     return None
 
 
