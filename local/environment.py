@@ -191,6 +191,9 @@ def whole_environment(
     }
     if given(own, "twilio_default") and given(own, "smtp_default"):
         del ours["RINGONCE_SIMULATOR_URL"], ours["RINGONCE_SIMULATOR_SMTP_PORT"]
+    if given(own, "ledger_db"):
+        # Another ledger than ours: our other logins are nobody there.
+        ours = {name: value for name, value in ours.items() if not name.startswith("AIRFLOW_CONN_LEDGER_DB")}
     wins = {name: value for name, value in own.items() if name.startswith("AIRFLOW_CONN_") and value}
     return {**ours, **wins}
 

@@ -26,6 +26,10 @@ class ProcessDied(Exception):
     """A part ended by itself, or did not do its step; the message has its name, its exit status and its log's end."""
 
 
+class Stopped(Exception):
+    """Somebody asked for a stop."""
+
+
 @dataclass(frozen=True, slots=True)
 class Group:
     """A process group that we started: its number, which is its leader's pid, and its start (epoch seconds)."""
@@ -36,17 +40,22 @@ class Group:
 
 @dataclass
 class Processes:
-    """Starts and stops processes. `folder` takes their logs (`<name>.log`), `record` the list of those that run."""
+    """Starts and stops processes.
+
+    `folder` takes their logs (`<name>.log`), `record` the list of those that run. Every wait ends with `Stopped` as
+    soon as `is_stopping` says so: a signal's handler only raises that flag, so that no process is started unrecorded.
+    """
 
     folder: Path
     record: Path
+    is_stopping: Callable[[], bool] = lambda: False
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     groups: dict[str, Group] = field(default_factory=dict)
 
     def start(self, name: str, command: Sequence[str], environment: Mapping[str, str], cwd: Path) -> None:
         """Start `command` in a session of its own, so that a terminal's Ctrl-C reaches only the one who asked."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / f"{name}.log").open("ab") as log:
+        with (self.folder / f"{name}.log").open("wb") as log:
             started_at = time.time()
             process = subprocess.Popen(
                 command,
@@ -66,20 +75,29 @@ class Processes:
     ) -> None:
         """Run `command` to its end; raise `ProcessDied` for a bad exit status, or when it takes over `seconds`."""
         self.start(name, command, environment, cwd)
+        process = self.running[name]
+        deadline = time.monotonic() + seconds
         try:
-            status = self.running[name].wait(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            raise ProcessDied(f"{name} did not end in {seconds:.0f} s\n{self.tail(name)}") from None
+            while (status := process.poll()) is None:
+                self._check_others(name)
+                if time.monotonic() > deadline:
+                    raise ProcessDied(f"{name} did not end in {seconds:.0f} s\n{self.tail(name)}")
+                time.sleep(POLL_SECONDS)
         finally:
             self._end([name], GRACE_SECONDS)
         if status != 0:
             raise ProcessDied(f"{name} failed with exit status {status}\n{self.tail(name)}")
 
     def check(self) -> None:
-        """Raise `ProcessDied` for the first part that has ended by itself."""
+        """Raise `Stopped` when a stop was asked for, `ProcessDied` for the first part that has ended by itself."""
+        self._check_others("")
+
+    def _check_others(self, but: str) -> None:
+        if self.is_stopping():
+            raise Stopped
         for name, process in self.running.items():
             status = process.poll()
-            if status is not None:
+            if status is not None and name != but:
                 raise ProcessDied(f"{name} died with exit status {status}\n{self.tail(name)}")
 
     def wait_for(self, what: str, is_ready: Callable[[], bool], seconds: float) -> None:

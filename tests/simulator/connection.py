@@ -7,7 +7,7 @@ import socket
 import struct
 from typing import Any
 
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -33,7 +33,7 @@ async def _gone(receive: Receive) -> None:
         pass
 
 
-class HangingAnswer(Response):
+class HangingAnswer(JSONResponse):
     """No answer, until the customer gives up."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -41,7 +41,7 @@ class HangingAnswer(Response):
         await _gone(receive)
 
 
-class ResetAnswer(Response):
+class ResetAnswer(JSONResponse):
     """A TCP reset instead of an answer."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -46,9 +46,9 @@ def _is_dated(resource: Message | Call, kind: str, query: dict[str, str]) -> boo
         if at is None:
             return False
         first, lasting = _moment(value)
-        # Messages are found on and before a date, calls before it only: each as its own page says.
+        # Equality is by day even where the library sends a date as its midnight. Messages are found on and before a date, calls before it only: each as its own page says.
         last = first + lasting if kind == "sms" or lasting < _DAY else first
-        if {"": not first <= at < first + lasting, "<": at >= last, ">": at < first}[operator]:
+        if {"": at.date() != first.date(), "<": at >= last, ">": at < first}[operator]:
             return False
     return True
 

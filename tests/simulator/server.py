@@ -93,6 +93,8 @@ class PhoneSimulator:
             http=BreakableProtocol,
             ws="none",
             lifespan="off",
+            interface="asgi3",
+            proxy_headers=False,
             # uvicorn would otherwise set up logging for the whole process, which may be a test's.
             log_config=None,
             access_log=False,
