@@ -46,7 +46,8 @@ def _is_dated(resource: Message | Call, kind: str, query: dict[str, str]) -> boo
         if at is None:
             return False
         first, lasting = _moment(value)
-        # Equality is by day even where the library sends a date as its midnight. Messages are found on and before a date, calls before it only: each as its own page says.
+        # Messages are found on and before a date, calls before it only: each as its own page says. Equality is by day
+        # for both, also where the library sends a date as its midnight.
         last = first + lasting if kind == "sms" or lasting < _DAY else first
         if {"": at.date() != first.date(), "<": at >= last, ">": at < first}[operator]:
             return False
