@@ -27,6 +27,8 @@ from .resources import API
 _HOST = "127.0.0.1"
 _TICK_S = 0.05
 _STOP_S = 1
+# Longer than a test: an idle connection closed under a customer would be a lie that nobody ordered.
+_KEEP_ALIVE_S = 600
 
 
 def bind(port: int) -> socket.socket:
@@ -99,6 +101,7 @@ class PhoneSimulator:
             log_config=None,
             access_log=False,
             timeout_graceful_shutdown=_STOP_S,
+            timeout_keep_alive=_KEEP_ALIVE_S,
         )
         self._server = _Server(config)
         tasks = [asyncio.create_task(self.postman.run()), asyncio.create_task(self._tick())]

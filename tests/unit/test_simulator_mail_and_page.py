@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
+from twilio.base.exceptions import TwilioRestException
 
 from tests.simulator.client import Simulator
 from tests.simulator.clock import Agenda, Clock
@@ -161,6 +162,28 @@ def test_a_taken_port_is_named() -> None:
         taken.listen()
         with pytest.raises(RuntimeError, match="status 1"):
             Simulator.spawn(options=("--http-port", str(taken.getsockname()[1])))
+
+
+def test_speed_drives_progress_and_leaves_the_stamps_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    wall = 100.0
+    monkeypatch.setattr("tests.simulator.clock.time.monotonic", lambda: wall)
+    clock = Clock(speed=60, start=MONDAY)
+    wall = 102.0
+    assert (clock.elapsed(), (clock.now() - MONDAY).total_seconds()) == (120.0, 2.0)
+    clock.skip(10)
+    assert (clock.elapsed(), (clock.now() - MONDAY).total_seconds()) == (130.0, 12.0)
+
+
+def test_a_number_that_is_not_ours_cannot_send() -> None:
+    with Simulator.start(speed=0, numbers=frozenset({OFFICE})) as network:
+        client, _ = library(network)
+        client.messages.create(to=CLIENT, from_=OFFICE, body="Hi")
+        for create, code in ((client.messages.create, 21606), (client.calls.create, 21210)):
+            fields = {"body": "Hi"} if code == 21606 else {"twiml": "<Response/>"}
+            with pytest.raises(TwilioRestException) as refused:
+                create(to=CLIENT, from_="+12025550199", **fields)
+            assert refused.value.code == code
+        assert len(network.log()) == 1
 
 
 def test_advancing_stops_at_each_time_in_order() -> None:
