@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from reminders.cycle.reconcile import closing
 from reminders.errors import AddressRefused, Doubtful, Misconfigured, NeverContacted
 from reminders.model import Acceptance
 from tests.integration.scene import HOUR, MINUTE, WEDNESDAY_2PM, Booked, Scene, channels
@@ -227,3 +228,49 @@ def test_a_book_that_lost_a_fifth_cancels_nothing_and_holds(scene: Scene) -> Non
         del scene.book[f"appointment-{number}"]
     assert scene.at(WEDNESDAY_2PM + 5 * MINUTE).cycle() == []
     assert {state for state, _ in scene.states().values()} == {"held"}
+
+
+@pytest.mark.parametrize(
+    ("reason", "state"),
+    [
+        ("unreachable_number", ("delivered", "relay_accepted")),
+        ("misconfigured", ("expired", "missed_by_us")),
+        ("too_late", ("expired", "missed_by_us")),
+    ],
+)
+def test_only_a_failure_for_the_addresss_own_sake_is_proof(scene: Scene, reason: str, state: tuple[str, str]) -> None:
+    """The text comes back undelivered; the call of the next day asks why."""
+    scene.owner.execute("UPDATE reminders.cadence_step SET wait = '0', lead = '20 hours' WHERE step = 3")
+    visit = WEDNESDAY_2PM + 21 * HOUR
+    scene.at(WEDNESDAY_2PM).booked(Booked(visit, client_email=None))
+    scene.answer = lambda contact: Acceptance(f"SM{contact.attempt_id}", "queued")
+    scene.cycle()
+    undelivered(scene, reason)
+    scene.answer = None
+    scene.owner.execute("UPDATE reminders.hold SET released_at = now(), released_by = 'op' WHERE released_at IS NULL")
+    scene.at(visit - 1.5 * HOUR).cycle()
+    assert scene.states()["appointment-1", 3] == state
+
+
+def undelivered(scene: Scene, reason: str) -> None:
+    [attempt] = scene.ledger.attempts("attempts_to_poll", most=10)
+    assert scene.ledger.record([closing(attempt["attempt_id"], "undelivered", reason)], scene.now) == 1
+
+
+def test_an_undelivered_text_for_our_configuration_holds_the_channel(scene: Scene) -> None:
+    scene.at(WEDNESDAY_2PM).booked(Booked(WEDNESDAY_2PM + 21 * HOUR, client_email=None))
+    scene.answer = lambda contact: Acceptance(f"SM{contact.attempt_id}", "queued")
+    scene.cycle()
+    undelivered(scene, "misconfigured")
+    assert [(hold["scope"], hold["scope_value"]) for hold in scene.ledger.holds()] == [("channel", "sms")]
+
+
+def test_an_opt_out_reported_late_silences_the_address_everywhere(scene: Scene) -> None:
+    scene.at(WEDNESDAY_2PM).booked(Booked(WEDNESDAY_2PM + 21 * HOUR, client_email=None))
+    scene.answer = lambda contact: Acceptance(f"SM{contact.attempt_id}", "queued")
+    scene.cycle()
+    undelivered(scene, "opted_out")
+    scene.answer = None
+    scene.booked(Booked(WEDNESDAY_2PM + 44 * HOUR, "at-the-vet", account_id="vet", client_email=None))
+    assert scene.at(WEDNESDAY_2PM + 23 * HOUR).cycle() == []
+    assert scene.states()["at-the-vet", 2] == ("suppressed", "opted_out")

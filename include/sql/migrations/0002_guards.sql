@@ -92,7 +92,7 @@ RETURNS boolean LANGUAGE sql STABLE AS $$
         WHERE lower.account_id = p_account_id AND lower.appointment_id = p_appointment_id
           AND lower.slot_at = p_slot_at AND lower.step < p_step
           AND (lower.state IN ('delivered', 'unknown')
-               OR lower.state IN ('failed', 'undelivered') AND lower.reason <> 'misconfigured'))
+               OR lower.state IN ('failed', 'undelivered') AND lower.reason NOT IN ('misconfigured', 'too_late')))
 $$;
 COMMENT ON FUNCTION reminders.has_proof IS
     'Whether a lower rung of the slot reached the client or was refused for the address''s own sake.';

@@ -208,11 +208,12 @@ BEGIN
            p_now, p_now + interval '1 hour'
     FROM reminders.attempt a JOIN unnest(p_attempt_ids, p_outcomes) AS o (attempt_id, outcome) USING (attempt_id)
     WHERE o.outcome = 'misconfigured' AND a.attempt_id = ANY (given_back)
+       OR a.state = 'undelivered' AND a.reason = 'misconfigured' AND a.ended_at = p_now
     ON CONFLICT (scope, scope_value) WHERE released_at IS NULL DO NOTHING;
 
     INSERT INTO reminders.suppression (address_hash, channel, reason, created_at)
     SELECT a.address_hash, '*', 'opted_out', p_now
-    FROM reminders.attempt a WHERE a.attempt_id = ANY (p_attempt_ids) AND a.state = 'failed' AND a.reason = 'opted_out'
+    FROM reminders.attempt a WHERE a.attempt_id = ANY (p_attempt_ids) AND a.state IN ('failed', 'undelivered') AND a.reason = 'opted_out'
     ON CONFLICT DO NOTHING;
 
     UPDATE reminders.reminder r

@@ -89,7 +89,7 @@ class Stager:
             row["created_at"],
             zone or "UTC",
             zone is None,
-            text(row["client_locale"]) or text(row["account_locale"]),
+            ", ".join(filter(None, (text(row["client_locale"]), text(row["account_locale"])))),
             text(row["client_name"]),
             text(row["location"]),
             text(row["account_name"]),
