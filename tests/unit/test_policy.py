@@ -1,116 +1,318 @@
-"""When each rung is due: decision tables in the client's own time."""
+"""When rungs are due, as tables of named moments, and what holds for every slot, ladder, zone and hour."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reminders import policy
 from reminders.errors import ConfigurationError
-from reminders.model import Channel, Hours, Rung
+from reminders.model import Channel, Hours, Rung, Window
 
-EMAIL, TEXT, CALL = policy.DEFAULT_LADDER
-HOURS = policy.DEFAULT_HOURS
 NEW_YORK, LONDON, LORD_HOWE = "America/New_York", "Europe/London", "Australia/Lord_Howe"
-SUNDAY, MONDAY, TUESDAY, WEDNESDAY = (datetime(2026, 2, day) for day in (8, 9, 10, 11))  # noqa: DTZ001 (local dates)
+EMAIL, TEXT, CALL = policy.DEFAULT_LADDER
+NINE_TO_EIGHT = policy.DEFAULT_HOURS
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+steady = settings(derandomize=True, deadline=None, max_examples=150)
 
 
-def local(day: datetime, at: str, zone: str = NEW_YORK) -> datetime:
-    return datetime.combine(day, time.fromisoformat(at), ZoneInfo(zone))
+def local(month: int, day: int, clock: str, zone: str = NEW_YORK) -> datetime:
+    """A moment of 2026 by the clock on the wall; of a time that comes twice, the first."""
+    return datetime.combine(datetime(2026, month, day), time.fromisoformat(clock), ZoneInfo(zone)).astimezone(UTC)  # noqa: DTZ001
 
 
-def said(moment: datetime, zone: str = NEW_YORK) -> str:
-    return moment.astimezone(ZoneInfo(zone)).strftime("%a %H:%M")
+def utc(text: str) -> datetime:
+    return datetime.fromisoformat(f"2026-{text}:00+00:00")
+
+
+def hours(opens: str, closes: str) -> Hours:
+    return Hours(time.fromisoformat(opens), time.fromisoformat(closes))
+
+
+# A week in February in which no clock changes.
+FRIDAY_8AM, FRIDAY_9AM = local(2, 6, "08:00"), local(2, 6, "09:00")
+FRIDAY_1030AM, FRIDAY_2PM, FRIDAY_730PM = local(2, 6, "10:30"), local(2, 6, "14:00"), local(2, 6, "19:30")
+SUNDAY_8AM, SUNDAY_9AM, SUNDAY_1030AM = local(2, 8, "08:00"), local(2, 8, "09:00"), local(2, 8, "10:30")
+SUNDAY_2PM, SUNDAY_7PM, SUNDAY_730PM, SUNDAY_8PM = (local(2, 8, at) for at in ("14:00", "19:00", "19:30", "20:00"))
+MONDAY_MIDNIGHT, MONDAY_6AM, MONDAY_7AM = local(2, 9, "00:00"), local(2, 9, "06:00"), local(2, 9, "07:00")
+MONDAY_8AM, MONDAY_830AM, MONDAY_9AM = local(2, 9, "08:00"), local(2, 9, "08:30"), local(2, 9, "09:00")
+MONDAY_901AM, MONDAY_930AM, MONDAY_10AM = local(2, 9, "09:01"), local(2, 9, "09:30"), local(2, 9, "10:00")
+MONDAY_1001AM, MONDAY_1030AM, MONDAY_NOON = local(2, 9, "10:01"), local(2, 9, "10:30"), local(2, 9, "12:00")
+MONDAY_1PM, MONDAY_2PM, MONDAY_330PM = local(2, 9, "13:00"), local(2, 9, "14:00"), local(2, 9, "15:30")
+MONDAY_530PM, MONDAY_630PM, MONDAY_7PM = local(2, 9, "17:30"), local(2, 9, "18:30"), local(2, 9, "19:00")
+MONDAY_730PM, MONDAY_8PM, MONDAY_10PM = local(2, 9, "19:30"), local(2, 9, "20:00"), local(2, 9, "22:00")
+TUESDAY_MIDNIGHT = local(2, 10, "00:00")
+SUNDAY_930AM = local(2, 8, "09:30")
 
 
 @pytest.mark.parametrize(
-    ("day", "at", "rung", "due", "useless"),
+    ("slot", "rung", "due_at", "expires_at"),
     [
-        (WEDNESDAY, "08:00", EMAIL, "Sun 08:00", "Tue 08:00"),
-        (WEDNESDAY, "08:00", TEXT, "Tue 09:00", "Wed 06:00"),
-        (WEDNESDAY, "08:00", CALL, "Tue 19:00", "Tue 20:00"),
-        (WEDNESDAY, "09:00", TEXT, "Tue 09:00", "Wed 07:00"),
-        (WEDNESDAY, "09:00", CALL, "Tue 19:00", "Tue 20:00"),
-        (WEDNESDAY, "10:30", TEXT, "Tue 10:30", "Wed 08:30"),
-        (WEDNESDAY, "10:30", CALL, "Wed 09:00", "Wed 09:30"),
-        (WEDNESDAY, "14:00", CALL, "Wed 10:00", "Wed 13:00"),
-        (WEDNESDAY, "19:30", TEXT, "Tue 19:30", "Wed 17:30"),
-        (WEDNESDAY, "19:30", CALL, "Wed 15:30", "Wed 18:30"),
-        (MONDAY, "09:00", CALL, "Sun 19:00", "Sun 20:00"),
-        (TUESDAY, "22:00", TEXT, "Tue 09:00", "Tue 20:00"),
-        (WEDNESDAY, "00:30", CALL, "Tue 19:00", "Tue 20:00"),
+        (MONDAY_8AM, EMAIL, FRIDAY_8AM, SUNDAY_8AM),
+        (MONDAY_8AM, TEXT, SUNDAY_9AM, MONDAY_6AM),
+        (MONDAY_8AM, CALL, SUNDAY_7PM, SUNDAY_8PM),
+        (MONDAY_9AM, EMAIL, FRIDAY_9AM, SUNDAY_9AM),
+        (MONDAY_9AM, TEXT, SUNDAY_9AM, MONDAY_7AM),
+        (MONDAY_9AM, CALL, SUNDAY_7PM, SUNDAY_8PM),
+        (MONDAY_10AM, CALL, SUNDAY_7PM, SUNDAY_8PM),
+        (MONDAY_1001AM, CALL, MONDAY_9AM, MONDAY_901AM),
+        (MONDAY_1030AM, EMAIL, FRIDAY_1030AM, SUNDAY_1030AM),
+        (MONDAY_1030AM, TEXT, SUNDAY_1030AM, MONDAY_830AM),
+        (MONDAY_1030AM, CALL, MONDAY_9AM, MONDAY_930AM),
+        (MONDAY_2PM, EMAIL, FRIDAY_2PM, SUNDAY_2PM),
+        (MONDAY_2PM, TEXT, SUNDAY_2PM, MONDAY_NOON),
+        (MONDAY_2PM, CALL, MONDAY_10AM, MONDAY_1PM),
+        (MONDAY_730PM, EMAIL, FRIDAY_730PM, SUNDAY_730PM),
+        (MONDAY_730PM, TEXT, SUNDAY_730PM, MONDAY_530PM),
+        (MONDAY_730PM, CALL, MONDAY_330PM, MONDAY_630PM),
+        (TUESDAY_MIDNIGHT, TEXT, MONDAY_9AM, MONDAY_10PM),
+        (TUESDAY_MIDNIGHT, CALL, MONDAY_7PM, MONDAY_8PM),
     ],
 )
-def test_windows_of_the_default_ladder(day: datetime, at: str, rung: Rung, due: str, useless: str) -> None:
-    window = policy.window(local(day, at), rung, HOURS, NEW_YORK)
-    assert (said(window.due_at), said(window.expires_at)) == (due, useless)
+def test_a_week_without_a_change_of_clocks(slot: datetime, rung: Rung, due_at: datetime, expires_at: datetime) -> None:
+    assert policy.window(slot, rung, NINE_TO_EIGHT, NEW_YORK) == Window(due_at, expires_at)
+
+
+def test_a_call_moves_to_the_opening_where_the_last_hour_is_shorter_than_an_hour() -> None:
+    moved = policy.window(MONDAY_8AM, CALL, hours("09:00", "09:30"), NEW_YORK)
+    assert moved == Window(SUNDAY_9AM, SUNDAY_930AM)
+
+
+def test_the_same_moment_is_another_hour_for_a_client_in_another_zone() -> None:
+    # Seven in the morning in New York is noon in London: one may be called, the other may not.
+    assert not policy.is_permitted(MONDAY_7AM, NINE_TO_EIGHT, NEW_YORK)
+    assert policy.is_permitted(MONDAY_7AM, NINE_TO_EIGHT, LONDON)
+    assert policy.window(MONDAY_9AM, CALL, NINE_TO_EIGHT, LONDON) == Window(MONDAY_9AM - 4 * HOUR, MONDAY_8AM)
+
+
+# In 2026 the clocks go forward on 8 March in New York, on 29 March in London and on 4 October on Lord Howe, there by
+# half an hour only; they go back on 1 November, 25 October and 5 April.
+@pytest.mark.parametrize(
+    ("zone", "slot", "rung", "due_at", "expires_at"),
+    [
+        # 24 elapsed hours before 9:00 summer time are 8:00 winter time: quiet until 9:00.
+        (NEW_YORK, local(3, 8, "09:00"), TEXT, local(3, 7, "09:00"), local(3, 8, "07:00")),
+        (NEW_YORK, local(3, 8, "14:00"), TEXT, local(3, 7, "13:00"), local(3, 8, "12:00")),
+        (NEW_YORK, local(3, 8, "14:00"), EMAIL, local(3, 5, "13:00"), local(3, 7, "13:00")),
+        (NEW_YORK, local(3, 8, "08:00"), CALL, local(3, 7, "19:00"), local(3, 7, "20:00")),
+        (NEW_YORK, local(11, 1, "09:00"), TEXT, local(10, 31, "10:00"), local(11, 1, "07:00")),
+        (NEW_YORK, local(11, 1, "19:30"), TEXT, local(11, 1, "09:00"), local(11, 1, "17:30")),
+        (NEW_YORK, local(11, 1, "08:00"), CALL, local(10, 31, "19:00"), local(10, 31, "20:00")),
+        (NEW_YORK, local(11, 2, "08:00"), CALL, utc("11-02T00:00"), utc("11-02T01:00")),
+        (LONDON, local(3, 29, "14:00", LONDON), TEXT, utc("03-28T13:00"), utc("03-29T11:00")),
+        (LONDON, local(3, 30, "08:00", LONDON), CALL, utc("03-29T18:00"), utc("03-29T19:00")),
+        (LONDON, local(10, 25, "09:00", LONDON), TEXT, utc("10-24T09:00"), utc("10-25T07:00")),
+        (LONDON, local(10, 26, "08:00", LONDON), CALL, utc("10-25T19:00"), utc("10-25T20:00")),
+        # Half an hour is gained, and 24 hours before 9:00 it is 9:30; half an hour is lost, and it is 8:30, quiet.
+        (LORD_HOWE, local(4, 5, "09:00", LORD_HOWE), TEXT, utc("04-03T22:30"), utc("04-04T20:30")),
+        (LORD_HOWE, local(10, 4, "09:00", LORD_HOWE), TEXT, utc("10-02T22:30"), utc("10-03T20:00")),
+        (LORD_HOWE, local(10, 5, "08:00", LORD_HOWE), CALL, utc("10-04T08:00"), utc("10-04T09:00")),
+    ],
+)
+def test_windows_across_a_change_of_clocks(
+    zone: str, slot: datetime, rung: Rung, due_at: datetime, expires_at: datetime
+) -> None:
+    assert policy.window(slot, rung, NINE_TO_EIGHT, zone) == Window(due_at, expires_at)
 
 
 @pytest.mark.parametrize(
-    ("slot", "zone", "due"),
+    ("zone", "permitted", "at", "following"),
     [
-        # The night the clocks go forward, a day has 23 hours: a lead is elapsed time, hours are the wall clock's.
-        (datetime(2026, 3, 8, 14, tzinfo=ZoneInfo(NEW_YORK)), NEW_YORK, "Sat 13:00"),
-        (datetime(2026, 11, 1, 14, tzinfo=ZoneInfo(NEW_YORK)), NEW_YORK, "Sat 15:00"),
-        (datetime(2026, 3, 29, 9, tzinfo=ZoneInfo(LONDON)), LONDON, "Sat 09:00"),
-        (datetime(2026, 10, 25, 9, tzinfo=ZoneInfo(LONDON)), LONDON, "Sat 10:00"),
-        (datetime(2026, 4, 5, 12, tzinfo=ZoneInfo(LORD_HOWE)), LORD_HOWE, "Sat 12:30"),
+        # The clocks jump over all the hours of that night: the next are those of the day after.
+        (NEW_YORK, hours("02:00", "02:45"), utc("03-08T06:30"), utc("03-09T06:00")),
+        (LONDON, hours("01:00", "01:30"), utc("03-29T00:30"), utc("03-30T00:00")),
+        (LORD_HOWE, hours("02:00", "02:15"), utc("10-03T15:00"), utc("10-04T15:00")),
+        # They jump over the opening only: open at once when they have jumped.
+        (NEW_YORK, hours("02:30", "05:00"), utc("03-08T06:30"), utc("03-08T07:00")),
+        (LONDON, hours("01:30", "05:00"), utc("03-29T00:30"), utc("03-29T01:00")),
+        (LORD_HOWE, hours("02:15", "05:00"), utc("10-03T15:00"), utc("10-03T15:30")),
+        # They go back after the hours have closed: the hours come twice.
+        (NEW_YORK, hours("01:00", "01:30"), utc("11-01T04:30"), utc("11-01T05:00")),
+        (NEW_YORK, hours("01:00", "01:30"), utc("11-01T05:30"), utc("11-01T06:00")),
+        (NEW_YORK, hours("01:00", "01:30"), utc("11-01T06:30"), utc("11-02T06:00")),
+        (LONDON, hours("01:00", "01:30"), utc("10-25T00:30"), utc("10-25T01:00")),
+        (LORD_HOWE, hours("01:30", "01:45"), utc("04-04T14:45"), utc("04-04T15:00")),
+        # They go back before the opening: closed again until the clock has come round to it.
+        (NEW_YORK, hours("01:30", "05:00"), utc("11-01T06:10"), utc("11-01T06:30")),
     ],
 )
-def test_texts_around_a_night_when_the_clocks_change(slot: datetime, zone: str, due: str) -> None:
-    assert said(policy.window(slot, TEXT, HOURS, zone).due_at, zone) == due
+def test_the_nights_on_which_the_clocks_change(zone: str, permitted: Hours, at: datetime, following: datetime) -> None:
+    assert not policy.is_permitted(at, permitted, zone)
+    assert policy.next_permitted(at, permitted, zone) == following
+    assert policy.is_permitted(following, permitted, zone)
 
 
-@given(
-    slot=st.datetimes(datetime(2026, 1, 1), datetime(2027, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001
-    zone=st.sampled_from([NEW_YORK, LONDON, LORD_HOWE, "Asia/Kathmandu", "Pacific/Apia"]),
-    rung=st.sampled_from(policy.DEFAULT_LADDER),
+def test_a_call_whose_night_lost_its_hours_moves_to_the_night_before() -> None:
+    slot = local(3, 8, "08:00")
+    assert policy.window(slot, CALL, hours("02:00", "02:45"), NEW_YORK) == Window(
+        local(3, 7, "02:00"), local(3, 7, "02:45")
+    )
+
+
+@pytest.mark.parametrize(
+    ("at", "is_permitted"),
+    [
+        (MONDAY_9AM - MINUTE, False),
+        (MONDAY_9AM, True),
+        (MONDAY_8PM - MINUTE, True),
+        (MONDAY_8PM, False),
+        (MONDAY_MIDNIGHT, False),
+    ],
 )
-def test_every_window_is_open_useful_and_within_the_horizon(slot: datetime, zone: str, rung: Rung) -> None:
-    window = policy.window(slot, rung, HOURS, zone)
-    assert window.due_at < window.expires_at <= slot - rung.useful_until
-    assert rung.channel is Channel.EMAIL or policy.is_permitted(window.due_at, HOURS, zone)
-    assert slot - window.due_at <= policy.horizon(policy.DEFAULT_LADDER)
+def test_the_hours_include_the_opening_and_not_the_close(at: datetime, is_permitted: bool) -> None:
+    assert policy.is_permitted(at, NINE_TO_EIGHT, NEW_YORK) is is_permitted
+
+
+@pytest.mark.parametrize(
+    ("booked_at", "is_worth"),
+    [
+        (SUNDAY_9AM - DAY, True),
+        (MONDAY_6AM, True),
+        (MONDAY_7AM - MINUTE, True),
+        (MONDAY_7AM, False),
+        (MONDAY_8AM, False),
+    ],
+)
+def test_a_text_for_monday_9am_is_created_only_if_it_was_still_useful_at_booking(
+    booked_at: datetime, is_worth: bool
+) -> None:
+    text = policy.window(MONDAY_9AM, TEXT, NINE_TO_EIGHT, NEW_YORK)
+    assert policy.is_worth_creating(text, booked_at) is is_worth
 
 
 @pytest.mark.parametrize(
     ("client", "account", "zone"),
-    [(LONDON, NEW_YORK, LONDON), ("Mars/Base", NEW_YORK, NEW_YORK), (None, "", None), ("../etc", None, None)],
+    [
+        (NEW_YORK, LONDON, NEW_YORK),
+        (f" {NEW_YORK}\n", LONDON, NEW_YORK),
+        *((unknown, LONDON, LONDON) for unknown in (None, "", " ", "Mars/Olympus", "America", "../London", "EST5 EDT")),
+        *((unknown, LONDON, LONDON) for unknown in ("\0", "x" * 10_000, "\ud800", "localtime", "Factory")),
+        ("Mars/Olympus", "Mars/Phobos", None),
+        (None, None, None),
+    ],
 )
-def test_an_unknown_zone_falls_back(client: str | None, account: str | None, zone: str | None) -> None:
+def test_an_unknown_zone_falls_back_to_the_accounts(client: str | None, account: str | None, zone: str | None) -> None:
     assert policy.zone_or(client, account) == zone
 
 
-def test_a_slot_is_a_minute() -> None:
-    assert policy.minute(datetime(2026, 2, 11, 9, 0, 59, 9, ZoneInfo(NEW_YORK))) == local(WEDNESDAY, "09:00")
+def test_minute_drops_seconds_and_turns_to_utc() -> None:
+    second = timedelta(seconds=59, microseconds=999_999)
+    slot = policy.minute((MONDAY_9AM + second).astimezone(ZoneInfo(LORD_HOWE)))
+    assert (slot, slot.tzinfo) == (MONDAY_9AM, UTC)
+    with pytest.raises(ValueError, match="time zone"):
+        policy.minute(datetime(2026, 2, 9, 9))  # noqa: DTZ001
 
 
-def test_a_rung_that_was_useless_when_booked_was_never_due() -> None:
-    window = policy.window(local(WEDNESDAY, "14:00"), TEXT, HOURS, NEW_YORK)
-    assert policy.is_worth_creating(window, local(WEDNESDAY, "11:59"))
-    assert not policy.is_worth_creating(window, local(WEDNESDAY, "12:00"))
+LADDER = policy.DEFAULT_LADDER
 
 
 @pytest.mark.parametrize(
-    ("ladder", "complaint"),
+    ("ladder", "said"),
     [
         ((), "at least one step"),
-        ((Rung(1, Channel.SMS, timedelta(hours=1), timedelta(hours=2), timedelta(0)),), "useful|lead"),
-        ((Rung(1, Channel.SMS, timedelta(hours=2), timedelta(hours=1), timedelta(-1)),), "negative"),
-        ((TEXT, EMAIL), "in order"),
-        ((Rung(1, Channel.CALL, *[timedelta(hours=h) for h in (4, 1, 0)]), TEXT), "due no later"),
+        ((replace(EMAIL, step=0), TEXT), "count from 1"),
+        ((replace(EMAIL, lead=0 * HOUR, useful_until=0 * HOUR),), "lead of step 1 must be longer than zero"),
+        ((replace(EMAIL, lead=-HOUR),), "lead of step 1 must be longer than zero"),
+        ((replace(EMAIL, useful_until=-MINUTE),), "after the appointment has started"),
+        ((replace(EMAIL, useful_until=72 * HOUR),), "stops being useful before it is due"),
+        ((EMAIL, replace(TEXT, wait=-MINUTE)), "wait of step 2 must not be negative"),
+        ((EMAIL, replace(TEXT, step=1)), "step 1 is in the ladder twice"),
+        ((EMAIL, CALL, TEXT), "step 2 stands after step 3"),
+        ((EMAIL, replace(TEXT, lead=72 * HOUR)), "step 2 is due no later than step 1"),
+        ((EMAIL, replace(TEXT, lead=96 * HOUR)), "step 2 is due no later than step 1"),
     ],
 )
-def test_a_ladder_that_makes_no_sense_is_refused(ladder: tuple[Rung, ...], complaint: str) -> None:
-    with pytest.raises(ConfigurationError, match=complaint):
+def test_a_ladder_that_cannot_be_climbed_is_refused_in_plain_words(ladder: tuple[Rung, ...], said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
         policy.check_ladder(ladder)
 
 
-def test_narrow_hours_are_kept() -> None:
-    half_an_hour = Hours(time(9), time(9, 30))
-    window = policy.window(local(WEDNESDAY, "14:00"), CALL, half_an_hour, NEW_YORK)
-    assert (said(window.due_at), said(window.expires_at)) == ("Wed 09:00", "Wed 09:30")
+@pytest.mark.parametrize("ladder", [LADDER, (CALL,), (replace(TEXT, step=1, useful_until=0 * HOUR),), (EMAIL, CALL)])
+def test_a_ladder_that_can_be_climbed_is_taken(ladder: tuple[Rung, ...]) -> None:
+    policy.check_ladder(ladder)
+
+
+def test_the_horizon_is_the_longest_lead_and_two_days_for_quiet_hours() -> None:
+    assert policy.horizon(LADDER) == 120 * HOUR
+    assert policy.horizon((CALL, TEXT)) == 72 * HOUR
+
+
+@pytest.mark.parametrize("never", [hours("20:00", "09:00"), hours("09:00", "09:00")])
+def test_hours_that_never_open_are_refused_and_do_not_search_for_ever(never: Hours) -> None:
+    with pytest.raises(ConfigurationError, match="open before they close"):
+        policy.window(MONDAY_9AM, TEXT, never, NEW_YORK)
+
+
+@pytest.mark.parametrize("unknown", ["Mars/Olympus", "", "../etc/passwd"])
+def test_a_window_in_an_unknown_zone_is_refused(unknown: str) -> None:
+    with pytest.raises(ConfigurationError, match="time zone"):
+        policy.window(MONDAY_9AM, TEXT, NINE_TO_EIGHT, unknown)
+
+
+# Zones whose clocks change at midnight, by half an hour, twice a year beside Ramadan, or not at all.
+ZONES = f"""{NEW_YORK} {LONDON} {LORD_HOWE} UTC America/Santiago America/St_Johns Africa/Cairo Africa/Casablanca
+    Asia/Kathmandu Atlantic/Azores Pacific/Chatham Pacific/Kiritimati"""
+zones = st.sampled_from(ZONES.split())
+# Slots near a change of the clocks in some zone, and anywhere else.
+slots = st.one_of(
+    st.datetimes(datetime(2026, 1, 1), datetime(2030, 12, 31), timezones=st.just(UTC)),  # noqa: DTZ001
+    st.builds(
+        lambda night, minutes: night + minutes * MINUTE,
+        st.sampled_from([utc(f"{day}T00:00") for day in ("03-08", "03-29", "04-05", "10-04", "10-25", "11-01")]),
+        st.integers(-3 * 1440, 3 * 1440),
+    ),
+).map(policy.minute)
+opening = st.tuples(st.integers(0, 1438), st.integers(1, 1439)).map(lambda pair: (pair[0], min(1439, sum(pair))))
+any_hours = opening.map(lambda pair: Hours(*(time(*divmod(at, 60)) for at in pair)))
+rungs = st.builds(
+    lambda channel, until, length: Rung(2, channel, (until + length) * MINUTE, until * MINUTE, HOUR),
+    st.sampled_from(Channel),
+    st.integers(0, 2000),
+    st.integers(1, 2000),
+)
+
+
+@steady
+@given(slots, rungs, any_hours, zones)
+def test_every_window_is_forward_useful_permitted_and_within_the_horizon(
+    slot: datetime, rung: Rung, permitted: Hours, zone: str
+) -> None:
+    found = policy.window(slot, rung, permitted, zone)
+    assert found.due_at < found.expires_at <= slot - rung.useful_until <= slot
+    assert found.due_at >= slot - policy.horizon([rung])
+    if rung.channel is not Channel.EMAIL:
+        assert policy.is_permitted(found.due_at, permitted, zone)
+
+
+@steady
+@given(slots, rungs, any_hours, zones)
+def test_every_window_is_the_one_that_reading_the_wall_clock_minute_by_minute_finds(
+    slot: datetime, rung: Rung, permitted: Hours, zone: str
+) -> None:
+    wall = ZoneInfo(zone)
+
+    def is_open(at: datetime) -> bool:
+        return permitted.opens <= at.astimezone(wall).time() < permitted.closes
+
+    starts_at, ends_at = slot - rung.lead, slot - rung.useful_until
+    found = policy.window(slot, rung, permitted, zone)
+    if rung.channel is Channel.EMAIL:
+        assert found == Window(starts_at, ends_at)
+        return
+    at = starts_at
+    while at < ends_at and not is_open(at):
+        at += MINUTE
+    if at < ends_at:
+        assert found == Window(at, ends_at)
+        return
+    while not is_open(closed_at := at - MINUTE) or at > starts_at:
+        at = closed_at
+    opened_at = at - MINUTE
+    while at - opened_at < HOUR and is_open(opened_at - MINUTE):
+        opened_at -= MINUTE
+    assert found == Window(opened_at, at)
