@@ -35,7 +35,6 @@ NUMBER_TYPES: dict[int, NumberType] = {
     PhoneNumberType.VOIP: "voip",
 }
 LONGEST_CALLING_CODE = 3
-LONGEST_INPUT = 320
 HIDDEN = "•••"
 
 
@@ -80,8 +79,6 @@ def normalise_phone(text: str | None, default_region: str | None) -> Address:
     stripped = (text or "").strip()
     if not stripped:
         return Address("phone", problem="no_address")
-    if len(stripped) > LONGEST_INPUT:
-        return Address("phone", problem="bad_address")
     try:
         number = phonenumbers.parse(stripped, default_region)
     except phonenumbers.NumberParseException:

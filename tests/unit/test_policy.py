@@ -154,6 +154,23 @@ def test_a_call_whose_night_lost_its_hours_moves_to_the_night_before() -> None:
     )
 
 
+def test_a_jump_of_the_clocks_within_the_last_hour_does_not_shorten_it() -> None:
+    # Open from 1:00 to 3:15, and 3:00 follows 2:00 at once: the last hour is from 1:15 to 3:15 by the clock.
+    assert policy.window(local(3, 8, "08:00"), CALL, hours("01:00", "03:15"), NEW_YORK) == Window(
+        utc("03-08T06:15"), utc("03-08T07:15")
+    )
+
+
+def test_clocks_that_go_back_over_midnight_show_an_evening_again() -> None:
+    # In St John's the clocks went back from 0:01 on 7 November 2010 to 23:01 on the 6th.
+    went_back = datetime(2010, 11, 7, 2, 31, tzinfo=UTC)
+    zone = "America/St_Johns"
+    assert policy.next_permitted(went_back - MINUTE, hours("23:10", "23:30"), zone) == went_back + 9 * MINUTE
+    brief = Rung(3, Channel.CALL, lead=85 * MINUTE, useful_until=40 * MINUTE, wait=HOUR)
+    slot = went_back + 89 * MINUTE
+    assert policy.window(slot, brief, hours("00:00", "00:01"), zone) == Window(went_back - MINUTE, went_back)
+
+
 @pytest.mark.parametrize(
     ("at", "is_permitted"),
     [
