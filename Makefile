@@ -10,7 +10,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 WORKERS ?= 2
 
-.PHONY: help run test check lock
+.PHONY: help run test bench check lock
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ run: $(READY)  ## start everything on this machine (BOOK=none: an empty book; ON
 
 test: $(READY)  ## all tests, in parallel
 	$(BIN)/python -m pytest -n $(WORKERS)
+
+bench: $(READY)  ## how fast, as ratios (FULL=1: also with 5,000,000 reminders in the ledger)
+	@PYTHONPATH=plugins exec $(BIN)/python -m tests.bench $(if $(FULL),--full)
 
 check: $(READY)  ## lint, format, types, layers
 	$(BIN)/ruff check
