@@ -64,13 +64,17 @@ def matches(resource: Message | Call, kind: str, query: dict[str, str]) -> bool:
 def page(found: Sequence[Message | Call], name: str, path: str, query: dict[str, str]) -> dict[str, Any]:
     """One page of `found` (newest first) under the key `name`, with the URIs of its neighbours.
 
-    A page token names the last resource of the page before, so that new ones do not shift the pages.
+    A page token names the last resource of the page before, so that new ones do not shift the pages. Raises ValueError
+    for a token that names none, and for a size or a number that is no number.
     """
     size = min(max(int(query.get("PageSize") or DEFAULT_PAGE_SIZE), 1), _MOST)
     number = max(int(query.get("Page") or 0), 0)
     token = query.get("PageToken", "")
     if token:
         start = next((place + 1 for place, each in enumerate(found) if f"PA{each.sid}" == token), 0)
+        if not start:
+            # Starting over would send a customer who follows the pages round for ever.
+            raise ValueError("unknown page token")
     else:
         start = number * size
     shown = found[start : start + size]

@@ -163,7 +163,7 @@ def test_lists_are_filtered_and_paged(network: Simulator, twilio: Client) -> Non
         twilio.messages.create(to=NEIGHBOUR, from_=OFFICE, body="other")
         network.advance(3600)
     client, http = library(network)
-    assert [each.sid for each in client.messages.list(to=CLIENT, page_size=2)] == sids[::-1]
+    assert [each.sid for each in client.messages.list(to=CLIENT, page_size=2, limit=20)] == sids[::-1]
     assert len(http.exchanges) == 3
     at_two = MONDAY + timedelta(hours=2)
     after = client.messages.list(to=CLIENT, date_sent_after=at_two)
