@@ -17,7 +17,8 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]
 
 GRACE_SECONDS = 20.0
-CLOCK_TICK = 0.02
+# psutil reckons a process's start from the boot time, which shifts when the system's clock is set.
+CLOCK_SHIFT = 2.0
 POLL_SECONDS = 0.1
 TAIL_LINES = 20
 
@@ -56,7 +57,6 @@ class Processes:
         """Start `command` in a session of its own, so that a terminal's Ctrl-C reaches only the one who asked."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / f"{name}.log").open("wb") as log:
-            started_at = time.time()
             process = subprocess.Popen(
                 command,
                 env=dict(environment),
@@ -67,7 +67,8 @@ class Processes:
                 start_new_session=True,
             )
         self.running[name] = process
-        self.groups[name] = Group(process.pid, started_at)
+        # Until it is waited for, even a process that has ended keeps its number and its start.
+        self.groups[name] = Group(process.pid, psutil.Process(process.pid).create_time())
         self._write_record()
 
     def do(
@@ -133,8 +134,8 @@ class Processes:
         names = list(names)
         end_groups([self.groups[name] for name in names], grace_seconds)
         for name in names:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.running[name].wait(timeout=1)
+            self.running[name].kill()
+            self.running[name].wait()
             del self.running[name], self.groups[name]
         self._write_record()
 
@@ -150,13 +151,15 @@ def members(groups: Sequence[Group]) -> list[psutil.Process]:
     """
     started = {group.pid: group.created_at for group in groups}
     found: dict[int, psutil.Process] = {}
+    # Parents come before their children, but for numbers that went round: those children are in the parent's group.
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, ProcessLookupError):
+            if process.status() == psutil.STATUS_ZOMBIE:
+                continue
             group = os.getpgid(process.pid)
-            is_ours = group in started and process.create_time() >= started[group] - CLOCK_TICK
-            if is_ours and process.status() != psutil.STATUS_ZOMBIE:
+            is_in_group = group in started and process.create_time() >= started[group] - CLOCK_SHIFT
+            if is_in_group or process.ppid() in found:
                 found[process.pid] = process
-                found.update({child.pid: child for child in process.children(recursive=True)})
     return list(found.values())
 
 

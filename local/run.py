@@ -73,7 +73,7 @@ class Runner:
         return [name for name in ("twilio_default", "smtp_default") if given(self.own, name)]
 
     def run(self) -> int:
-        """Start everything, show the first cycle, wait for a stop, stop all that was started; return the exit status."""
+        """Start everything, show the first cycle, wait for a stop, stop what was started; return the exit status."""
         once = self.own.get("ONCE", "") not in ("", "0")
         is_up = False
         try:
