@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -42,13 +41,6 @@ def bind(port: int) -> socket.socket:
         bound.close()
         raise
     return bound
-
-
-class _Server(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        # uvicorn's own handlers raise the signal again when all is closed; a stop on request is not a failure.
-        yield
 
 
 class PhoneSimulator:
@@ -104,7 +96,7 @@ class PhoneSimulator:
             timeout_graceful_shutdown=_STOP_S,
             timeout_keep_alive=_KEEP_ALIVE_S,
         )
-        self._server = _Server(config)
+        self._server = uvicorn.Server(config)
         tasks = [asyncio.create_task(self.postman.run()), asyncio.create_task(self._tick())]
         serving = asyncio.create_task(self._server.serve(sockets=[http]))
         try:

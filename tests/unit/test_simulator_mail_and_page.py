@@ -72,18 +72,21 @@ def test_an_email_reaches_each_mailbox_with_its_calendar(network: Simulator) -> 
     [
         ("reject_550", smtplib.SMTPRecipientsRefused, 0),
         ("reject_451", smtplib.SMTPRecipientsRefused, 0),
-        ("drop_after_dot", (smtplib.SMTPServerDisconnected, ConnectionError), 1),
-        ("hang_after_dot", (TimeoutError, smtplib.SMTPServerDisconnected), 1),
+        ("drop_after_dot", smtplib.SMTPServerDisconnected, 1),
+        ("hang_after_dot", smtplib.SMTPServerDisconnected, 1),
     ],
 )
 def test_the_mail_server_lies_and_the_mailbox_does_not(
-    network: Simulator, fault: str, error: type[Exception] | tuple[type[Exception], ...], reached: int
+    network: Simulator, fault: str, error: type[Exception], reached: int
 ) -> None:
     network.fault("email", fault)
     with pytest.raises(error) as raised, smtplib.SMTP(network.smtp_host, network.smtp_port, timeout=0.5) as smtp:
         smtp.send_message(email())
     if isinstance(raised.value, smtplib.SMTPRecipientsRefused):
         assert raised.value.recipients[MAILBOX][0] == int(fault[-3:])
+    else:
+        # smtplib tells a silence from an end by its words only.
+        assert ("timed out" in str(raised.value)) == (fault == "hang_after_dot")
     assert len(network.log("email")) == reached
     send(network, email())
     assert len(network.log("email")) == reached + 1
