@@ -23,10 +23,14 @@ INSERT INTO reminders.verdict VALUES
     ('country_not_permitted', 'suppressed', 'numbers of this country are not contacted'),
     ('number_type_not_permitted', 'suppressed', 'premium-rate and shared-cost numbers are not contacted'),
     ('unknown_time_zone', 'suppressed', 'neither the client nor the account has a known time zone'),
+    ('cancelled_in_book', 'cancelled', 'the book has cancelled the appointment since the merge'),
+    ('confirmed', 'superseded', 'the client has confirmed the slot since the merge'),
+    ('moved', 'superseded', 'the book has moved the appointment since the merge'),
     ('moved_back', 'superseded', 'a contact named another time before the slot was moved back'),
     ('slot_already_contacted', 'superseded', 'the address was already contacted about this slot and step'),
     ('wait_for_book', 'deferred', 'the book''s row is missing or older than ten minutes'),
     ('wait_for_status', 'deferred', 'the book gives the appointment a status that is not one of the agreed ones'),
+    ('wait_until_due', 'deferred', 'a cycle dated ahead of the clock made it: the step is not due yet'),
     ('wait_for_lower_rung', 'deferred', 'a lower rung is still open'),
     ('wait_for_answer', 'deferred', 'the client has time to answer the lower rung'),
     ('wait_until_not_before', 'deferred', 'backoff after proof that nobody was contacted'),
@@ -40,13 +44,16 @@ CREATE FUNCTION reminders.disposition(p_now timestamptz, p_reminder_ids bigint[]
 RETURNS TABLE (reminder_id bigint, verdict text, disposition text, not_before_at timestamptz)
 LANGUAGE sql STABLE AS $$
 WITH fact AS (
-    SELECT r.*, s.status, s.read_at, s.zone, s.has_zone_problem, s.phone_country, s.phone_type,
+    SELECT r.*, s.status, s.slot_at AS book_slot_at, s.read_at, s.zone, s.has_zone_problem, s.phone_country, s.phone_type,
            CASE r.channel WHEN 'email' THEN s.email_problem ELSE s.phone_problem END AS address_problem,
            local.at::time AS local_time, local.at::date AS local_day,
            policy.opens, policy.closes,
            CASE r.channel WHEN 'email' THEN policy.email_gap ELSE policy.phone_gap END AS min_gap,
-           CASE r.channel WHEN 'email' THEN policy.email_daily_cap ELSE policy.phone_daily_cap END AS day_cap,
-           CASE r.channel WHEN 'email' THEN policy.email_weekly_cap ELSE policy.phone_weekly_cap END AS week_cap,
+           -- An address keeps the cap of the account that contacted it first in the period.
+           least(spent_day.cap, CASE r.channel WHEN 'email' THEN policy.email_daily_cap
+                                               ELSE policy.phone_daily_cap END) AS day_cap,
+           least(spent_week.cap, CASE r.channel WHEN 'email' THEN policy.email_weekly_cap
+                                                ELSE policy.phone_weekly_cap END) AS week_cap,
            spent_day.contact_count AS day_count, spent_week.contact_count AS week_count,
            gap.last_contact_at,
            lower.state AS lower_state, lower.reason AS lower_reason, lower.step AS lower_step,
@@ -86,6 +93,9 @@ WITH fact AS (
         WHEN f.expires_at <= p_now AND f.deferred_for = 'wait_for_day' THEN 'daily_cap'
         WHEN f.expires_at <= p_now AND f.deferred_for = 'wait_for_week' THEN 'weekly_cap'
         WHEN f.expires_at <= p_now THEN 'too_late'
+        WHEN f.status = 'cancelled' THEN 'cancelled_in_book'
+        WHEN f.book_slot_at <> f.slot_at THEN 'moved'
+        WHEN f.status = 'confirmed' THEN 'confirmed'
         WHEN f.has_zone_problem THEN 'unknown_time_zone'
         WHEN f.has_opted_out THEN 'opted_out'
         WHEN f.address_problem IS NOT NULL THEN f.address_problem
@@ -103,6 +113,7 @@ WITH fact AS (
             SELECT FROM reminders.contact_guard g
             WHERE g.account_id = f.account_id AND g.address_hash = f.address_hash AND g.slot_at = f.slot_at
               AND g.step = f.step AND NOT g.is_uncontacted) THEN 'slot_already_contacted'
+        WHEN f.due_at > p_now THEN 'wait_until_due'
         WHEN f.lower_state IN ('pending', 'held', 'sending', 'in_doubt', 'accepted') THEN 'wait_for_lower_rung'
         WHEN f.lower_state IN ('delivered', 'unknown') AND p_now < f.answered_by_at THEN 'wait_for_answer'
         WHEN f.channel = 'call' AND f.lower_state IS NULL AND f.has_lower_rung
@@ -123,6 +134,7 @@ WITH fact AS (
 )
 SELECT j.reminder_id, j.verdict, v.disposition,
        CASE j.verdict
+           WHEN 'wait_until_due' THEN j.due_at
            WHEN 'wait_for_answer' THEN j.answered_by_at
            WHEN 'wait_until_not_before' THEN j.not_before_at
            WHEN 'wait_for_hours' THEN

@@ -96,7 +96,10 @@ BEGIN
          AND c.address_hash = r.address_hash AND c.channel = r.channel
     JOIN reminders.staged_appointment s
         ON (s.logical_date, s.account_id, s.appointment_id) = (r.adopted_by, r.account_id, r.appointment_id)
-    WHERE m.contact_id = ANY (p_contact_ids) AND d.disposition = 'ready' AND r.state = 'pending';
+    WHERE m.contact_id = ANY (p_contact_ids) AND d.disposition = 'ready' AND r.state = 'pending'
+      -- a contact that may have been made is not made again: what waited is planned as another
+      AND NOT EXISTS (SELECT FROM reminders.attempt made
+                      WHERE made.contact_id = c.contact_id AND made.state <> 'not_contacted');
 
     -- The array tells the planner how many rows there are; joined straight, it would loop over every pair of them.
     RETURN QUERY
@@ -183,7 +186,7 @@ CREATE FUNCTION reminders.record_outcomes(
     p_attempt_ids bigint[], p_outcomes text[], p_reasons text[], p_codes text[],
     p_provider_ids text[], p_provider_statuses text[], p_not_before timestamptz[], p_now timestamptz)
 RETURNS bigint LANGUAGE plpgsql AS $$
-DECLARE given_back bigint[]; recorded bigint;
+DECLARE given_back bigint[]; changed_ids bigint[]; recorded bigint;
 BEGIN
     WITH outcome AS (
         SELECT * FROM unnest(p_attempt_ids, p_outcomes, p_reasons, p_codes, p_provider_ids, p_provider_statuses)
@@ -196,12 +199,19 @@ BEGIN
             provider_status = o.provider_status, status_since_at = p_now,
             ended_at = CASE WHEN o.outcome NOT IN ('in_doubt', 'accepted') THEN p_now END
         FROM outcome o WHERE o.attempt_id = a.attempt_id AND a.state <> o.outcome
-          -- the worker's own record comes too late once somebody else has resolved the attempt
-          AND a.ended_at IS NULL AND (a.state = 'sending' OR o.outcome NOT IN ('not_contacted', 'misconfigured', 'failed'))
+          -- Of two who record an attempt at once the second may be too late: then its record changes nothing.
+          AND CASE o.outcome
+                  WHEN 'accepted' THEN a.state IN ('sending', 'in_doubt', 'unknown')
+                  WHEN 'delivered' THEN a.state IN ('sending', 'in_doubt', 'accepted', 'unknown')
+                  WHEN 'undelivered' THEN a.state IN ('in_doubt', 'accepted', 'unknown')
+                  WHEN 'cancelled' THEN a.state = 'accepted'
+                  WHEN 'unknown' THEN a.state = 'in_doubt' OR a.state = 'accepted' AND o.reason <> 'no_proof'
+                  ELSE a.state = 'sending' END
         RETURNING a.attempt_id, o.outcome
     )
-    SELECT count(*), array_agg(c.attempt_id) FILTER (WHERE c.outcome IN ('not_contacted', 'misconfigured'))
-    INTO recorded, given_back FROM changed c;
+    SELECT count(*), array_agg(c.attempt_id),
+           array_agg(c.attempt_id) FILTER (WHERE c.outcome IN ('not_contacted', 'misconfigured'))
+    INTO recorded, changed_ids, given_back FROM changed c;
 
     INSERT INTO reminders.hold (scope, scope_value, placed_by, why, placed_at, review_at)
     SELECT DISTINCT 'channel', a.channel, 'dispatch', 'the provider refused our configuration: ' || coalesce(a.provider_code, a.reason),
@@ -228,7 +238,7 @@ BEGIN
         not_before_at = CASE o.outcome WHEN 'not_contacted' THEN o.not_before_at END
     FROM unnest(p_attempt_ids, p_outcomes, p_reasons, p_not_before) AS o (attempt_id, outcome, reason, not_before_at)
     JOIN reminders.attempt a USING (attempt_id)
-    WHERE r.contact_id = a.contact_id AND r.state <> o.outcome
+    WHERE a.attempt_id = ANY (changed_ids) AND r.contact_id = a.contact_id AND r.state <> o.outcome
       AND a.state = CASE o.outcome WHEN 'misconfigured' THEN 'not_contacted' ELSE o.outcome END
       AND (r.ended_at IS NULL OR r.state = 'unknown');
 

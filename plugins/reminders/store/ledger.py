@@ -5,10 +5,11 @@ Every method takes the time it needs as `now` (timezone-aware). Rows come back a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import psycopg
 from psycopg import sql
@@ -21,9 +22,12 @@ from reminders.store.statements import statement
 PLANNER = "reminders_planner"
 DISPATCHER = "reminders_dispatcher"
 MOST_STEPS = 20
+MOST_TRIES = 5
 
 Row = dict[str, Any]
 Connection = psycopg.Connection[Any]
+P = ParamSpec("P")
+R = TypeVar("R")
 
 CONSTRAINTS = (
     "reminder_once",
@@ -51,6 +55,27 @@ TRIGGERS = (
 )
 
 
+def without_row(error: psycopg.Error) -> psycopg.Error:
+    """An error of the same class that names its code and guard: the server's text quotes rows, with their addresses."""
+    guard = error.diag.constraint_name
+    return type(error)(f"{type(error).__name__} {error.sqlstate or ''}" + (f": {guard}" if guard else ""))
+
+
+def again_after_deadlock(work: Callable[P, R]) -> Callable[P, R]:
+    """Repeat a method that is one transaction when the server rolled it back to end a deadlock, a few times at most."""
+
+    @wraps(work)
+    def tried(*args: P.args, **kwargs: P.kwargs) -> R:
+        for _ in range(MOST_TRIES - 1):
+            try:
+                return work(*args, **kwargs)
+            except psycopg.errors.DeadlockDetected:
+                continue
+        return work(*args, **kwargs)
+
+    return tried
+
+
 class Ledger:
     """The delivery ledger behind one psycopg 3 connection, which logs in as a member of the planner and dispatcher."""
 
@@ -61,13 +86,22 @@ class Ledger:
 
     @contextmanager
     def acting_as(self, role: str) -> Iterator[Connection]:
-        """One transaction under `role`; the connection itself holds no right on the ledger."""
-        with self.connection.transaction():
-            try:
-                self.connection.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role)))
-            except (psycopg.errors.InsufficientPrivilege, psycopg.errors.InvalidParameterValue) as error:
-                raise ConfigurationError(f"ledger_db: its login may not act as {role}: grant it that role") from error
-            yield self.connection
+        """One transaction under `role`; the connection itself holds no right on the ledger.
+
+        Errors of the database keep their class and lose their text, which can quote personal data.
+        """
+        try:
+            with self.connection.transaction():
+                try:
+                    self.connection.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role)))
+                except (psycopg.errors.InsufficientPrivilege, psycopg.errors.InvalidParameterValue) as error:
+                    raise ConfigurationError(
+                        f"ledger_db: its login may not act as {role}: grant it that role"
+                    ) from error
+                yield self.connection
+        except psycopg.Error as error:
+            failure = without_row(error)
+            raise failure from None
 
     def _all(self, name: str, **values: Any) -> list[Row]:
         return self.connection.execute(statement(name), values).fetchall()
@@ -139,6 +173,7 @@ class Ledger:
             for row in rows:
                 copy.write_row(row)
 
+    @again_after_deadlock
     def merge(self, logical_date: datetime, run_kind: str, has_own_date: bool, now: datetime) -> Row:
         """Bring the staged book into the ledger. Returns created, adopted and ended counts, and `shrunken` accounts.
 
@@ -177,6 +212,7 @@ class Ledger:
             )
         return [row["account_id"] for row in found]
 
+    @again_after_deadlock
     def triage(self, logical_date: datetime, now: datetime) -> int:
         """Give every reminder that can still go out its verdict; returns how many changed.
 
@@ -213,6 +249,7 @@ class Ledger:
         with self.acting_as(DISPATCHER):
             return self._one("read_batch", batch_id=batch_id)
 
+    @again_after_deadlock
     def intend(self, contact_ids: Sequence[int], now: datetime, deadline_at: datetime) -> list[Row]:
         """Commit the intents of a group and return the rows that its contacts are worded from (see `read_contacts`).
 
@@ -233,7 +270,34 @@ class Ledger:
             return self._all("read_holds")
 
     def record(self, outcomes: Sequence[Row], now: datetime) -> int:
-        """Record outcomes: dicts of attempt_id, outcome, reason, code, provider_id, provider_status, not_before_at."""
+        """Record outcomes: dicts of attempt_id, outcome, reason, code, provider_id, provider_status, not_before_at.
+
+        Returns how many changed an attempt. A group that a guard refuses is recorded one by one, so that one bad answer
+        does not cost the others theirs; an acceptance whose provider id is another attempt's is doubt.
+        """
+        try:
+            return self._record(outcomes, now)
+        except psycopg.errors.UniqueViolation:
+            if len(outcomes) == 1:
+                return self._record([{**outcomes[0], "outcome": "in_doubt", "provider_id": ""}], now)
+        except psycopg.errors.IntegrityError:
+            if len(outcomes) == 1:
+                raise
+        return self._record_one_by_one(outcomes, now)
+
+    def _record_one_by_one(self, outcomes: Sequence[Row], now: datetime) -> int:
+        recorded, refused = 0, None
+        for row in outcomes:
+            try:
+                recorded += self.record([row], now)
+            except psycopg.errors.IntegrityError as error:
+                refused = error
+        if refused is not None:
+            raise refused
+        return recorded
+
+    @again_after_deadlock
+    def _record(self, outcomes: Sequence[Row], now: datetime) -> int:
         if not outcomes:
             return 0
         with self.acting_as(DISPATCHER):
