@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
+from rich.text import Text
 
 from local.airflow import Run, TaskState
 
@@ -37,7 +38,7 @@ class Reached:
 class Screen:
     """Writes to one terminal, or to a file in plain lines."""
 
-    console: Console = field(default_factory=lambda: Console(highlight=False, soft_wrap=True))
+    console: Console = field(default_factory=lambda: Console(highlight=False))
 
     @contextmanager
     def stage(self, title: str) -> Iterator[Stage]:
@@ -53,10 +54,10 @@ class Screen:
         self.console.print(f"[green]✓[/] {title}{note} [dim]{time.monotonic() - started:.1f} s[/]")
 
     def say(self, text: str) -> None:
-        self.console.print(text, markup=False)
+        self.console.print(text, markup=False, soft_wrap=True)
 
     def loud(self, title: str, text: str) -> None:
-        self.console.print(Panel(text, title=f"[bold]{title}[/]", border_style="bold red", padding=(1, 2)))
+        self.console.print(Panel(Text(text), title=f"[bold]{title}[/]", border_style="bold red", padding=(1, 2)))
 
     def first_cycle(
         self,
@@ -81,11 +82,11 @@ class Screen:
 
     def _channels(self, counts: Sequence[tuple[str, str, int]], reached: Reached | None) -> Table:
         table = Table()
-        table.add_column("channel")
+        table.add_column("channel", no_wrap=True)
         table.add_column("reminders in the ledger")
         if reached is not None:
-            table.add_column("contacts that arrived", justify="right")
-            table.add_column("phones or mailboxes", justify="right")
+            table.add_column("arrived", justify="right")
+            table.add_column("addresses", justify="right")
         for channel in CHANNELS:
             states = ", ".join(f"{number} {state}" for of, state, number in counts if of == channel)
             row = [channel, states or "none"]

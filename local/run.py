@@ -78,21 +78,21 @@ class Runner:
         is_up = False
         try:
             self._start()
-            self._first_cycle()
-            is_up = True
+            is_up = self._has_first_cycle()
             if not once:
+                is_up = True
                 self.screen.say("Ctrl-C stops everything; the data is kept for the next run.")
                 self._wait_for_stop()
         except Stopped:
             return 0 if is_up else 130
-        except (ProcessDied, PostgresError, PortsTaken, FirstCycleFailed, psycopg.Error, httpx.HTTPError) as error:
+        except (ProcessDied, PostgresError, PortsTaken, psycopg.Error, httpx.HTTPError) as error:
             if self.stop_requested and not is_up:
                 return 130
             self.screen.loud("It did not work" if not is_up else "A part has ended", str(error))
             return 1
         finally:
             self._stop()
-        return 0
+        return 0 if is_up else 1
 
     def _start(self) -> None:
         leftovers = self.processes.end_leftovers()
@@ -171,6 +171,15 @@ class Runner:
         self.screen.loud("REAL PROVIDER", text)
         self._pause(READING_SECONDS)
 
+    def _has_first_cycle(self) -> bool:
+        """Show the first cycle; whether it did what it should. What failed stays up to be looked at, unless ONCE."""
+        try:
+            self._first_cycle()
+        except FirstCycleFailed as error:
+            self.screen.loud("The first cycle failed", f"{error}\nThe tasks' logs are in {self.local}/airflow/logs.")
+            return False
+        return True
+
     def _first_cycle(self) -> None:
         dag_ids = self.airflow.dag_ids()
         with self.screen.stage("The first cycle") as stage:
@@ -183,9 +192,7 @@ class Runner:
         self.screen.first_cycle(run, self.airflow.tasks(run.run_id), counts, reached)
         self._show_addresses()
         if run.state != "success":
-            raise FirstCycleFailed(
-                f"the first cycle ended as {run.state}; its tasks' logs are on {self.ports.airflow_url}"
-            )
+            raise FirstCycleFailed(f"it ended as {run.state}")
         if self.is_fresh_book and not self.real_providers and reached is not None:
             missing = missing_channels(self.reached_before, reached)
             if missing:

@@ -29,10 +29,11 @@ DUE_EMAILS, DUE_TEXTS, DUE_CALLS = 12, 10, 4
 US_EAST = tuple(f"+1{area}55501" for area in (212, 202, 305, 617, 917))
 US_WEST = tuple(f"+1{area}55501" for area in (213, 310, 415, 206))
 HAWAII = ("+180855501", *US_WEST)
-UNITED_KINGDOM = ("+44207946", "+441134960")
+UNITED_KINGDOM = ("+442079460", "+441134960")
 AUSTRALIA_EAST = ("+612555000", "+612701000")
 AUSTRALIA_WEST = ("+618555000", "+618701000")
-SUBSCRIBER_DIGITS = {"+44207946": 4, "+441134960": 3}
+# Characters of a number in E.164, the plus sign with them.
+BRITISH_LENGTH, OTHER_LENGTH = 13, 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,9 +283,8 @@ def fictional_numbers(prefixes: Iterable[str], random: Random) -> Iterator[str]:
     """The numbers of the ranges, each once, in a shuffled order."""
     numbers = []
     for prefix in prefixes:
-        digits = SUBSCRIBER_DIGITS.get(prefix, 12 - len(prefix))
-        # The London range is only its first thousand numbers.
-        numbers += [f"{prefix}{number:0{digits}d}" for number in range(min(10**digits, 1000))]
+        digits = (BRITISH_LENGTH if prefix.startswith("+44") else OTHER_LENGTH) - len(prefix)
+        numbers += [f"{prefix}{number:0{digits}d}" for number in range(10**digits)]
     random.shuffle(numbers)
     return iter(numbers)
 
