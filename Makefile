@@ -29,7 +29,7 @@ check: $(READY)  ## lint, format, types, layers
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	MYPYPATH=plugins $(BIN)/mypy -p local
-	$(BIN)/lint-imports
+	PYTHONPATH=plugins $(BIN)/lint-imports
 
 lock: $(READY)  ## compile the requirements anew, with hashes
 	$(COMPILE) requirements.in -o requirements.txt
