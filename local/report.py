@@ -67,9 +67,8 @@ class Screen:
         reached: Reached | None,
     ) -> None:
         """The table of the first cycle: its tasks, the reminders by channel and state, and who was reached."""
-        table = Table(
-            title=f"The first cycle, {run.key:%Y-%m-%d %H:%M} UTC: {coloured(run.state)}", title_justify="left"
-        )
+        self.console.print(f"\nThe first cycle, {run.key:%Y-%m-%d %H:%M} UTC: {coloured(run.state)}")
+        table = Table()
         table.add_column("task")
         table.add_column("state")
         table.add_column("seconds", justify="right")

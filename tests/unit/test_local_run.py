@@ -1,0 +1,225 @@
+"""`make run`: one at a time, what it makes of Airflow's and the simulator's answers, and what it says."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from local.airflow import Run, TaskState, run_of, task_states
+from local.report import Reached, Screen, missing_channels, reached_of
+from local.run import Runner, handled, main, only_one
+
+ROOT = Path(__file__).parents[2]
+SUMMARY = {
+    "total": 6,
+    "by_channel": {"email": 1, "sms": 3, "call": 2},
+    "numbers": {
+        "+12125550100": {"calls": 1, "texts": 1},
+        "+12125550101": {"calls": 1, "texts": 0},
+        "+12125550102": {"calls": 0, "texts": 2},
+    },
+    "mailboxes": {"a@example.com": {"emails": 1}},
+}
+HOLD_THE_LOCK = """
+import sys
+from pathlib import Path
+from local.run import only_one
+with only_one(Path(sys.argv[1])) as lock:
+    print("held" if lock else "refused", flush=True)
+    sys.stdin.read()
+"""
+
+
+def holder(path: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", HOLD_THE_LOCK, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'plugins'}"},
+    )
+
+
+def test_a_second_run_beside_a_running_one_says_so_and_stops(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with holder(tmp_path / "lock") as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "held\n"
+        assert main(tmp_path) == 1
+        told = capsys.readouterr()
+        assert f"running already (pid {first.pid})" in told.err
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["lock"]
+        first.kill()
+
+
+def test_the_lock_of_a_run_that_was_killed_is_free(tmp_path: Path) -> None:
+    with holder(tmp_path / "lock") as first:
+        assert first.stdout is not None
+        first.stdout.readline()
+        first.kill()
+        first.wait()
+    with only_one(tmp_path / "lock") as lock:
+        assert lock is not None
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_each_of_these_signals_asks_for_a_stop(number: signal.Signals) -> None:
+    asked: list[bool] = []
+    before = signal.getsignal(number)
+    with handled(lambda: asked.append(True)):
+        signal.raise_signal(number)
+        signal.raise_signal(number)
+    assert len(asked) == 2
+    assert signal.getsignal(number) == before
+
+
+@pytest.mark.parametrize(
+    ("logical_date", "run_after", "key"),
+    [
+        ("2026-11-24T07:00:00Z", "2026-11-24T07:05:00Z", datetime(2026, 11, 24, 7, 0, tzinfo=UTC)),
+        (None, "2026-11-24T07:05:01.250000Z", datetime(2026, 11, 24, 7, 5, 1, 250000, tzinfo=UTC)),
+    ],
+    ids=["scheduled", "by hand"],
+)
+def test_the_key_of_a_run(logical_date: str | None, run_after: str, key: datetime) -> None:
+    row = {
+        "dag_run_id": "r",
+        "state": "running",
+        "run_type": "x",
+        "logical_date": logical_date,
+        "run_after": run_after,
+    }
+    assert run_of(row).key == key
+    assert not run_of(row).has_ended
+
+
+def instance(task_id: str, state: str | None, start: str | None = None, end: str | None = None) -> dict[str, Any]:
+    day = "2026-11-24T07:00:"
+    return {
+        "task_id": task_id,
+        "state": state,
+        "start_date": start and f"{day}{start}Z",
+        "end_date": end and f"{day}{end}Z",
+    }
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([], []),
+        ([instance("a", "success", "01", "03")], [TaskState("a", "success", 1, 2.0)]),
+        ([instance("a", None)], [TaskState("a", "none", 1, None)]),
+        (
+            [instance("d", "success", "05", "09"), instance("d", "failed", "04", "08")],
+            [TaskState("d", "failed", 2, 5.0)],
+        ),
+        (
+            [instance("z", "upstream_failed"), instance("b", "success", "02", "03"), instance("a", "running", "04")],
+            [
+                TaskState("b", "success", 1, 1.0),
+                TaskState("a", "running", 1, None),
+                TaskState("z", "upstream_failed", 1, None),
+            ],
+        ),
+    ],
+    ids=["none", "one", "not started", "mapped", "in order"],
+)
+def test_the_states_of_a_runs_tasks(rows: list[dict[str, Any]], expected: list[TaskState]) -> None:
+    assert task_states(rows) == expected
+
+
+def test_what_the_simulators_log_says_of_who_was_reached() -> None:
+    assert reached_of(SUMMARY) == Reached({"email": 1, "sms": 3, "call": 2}, {"email": 1, "sms": 2, "call": 2})
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "missing"),
+    [
+        ((0, 0, 0), (1, 1, 1), []),
+        ((0, 0, 0), (1, 0, 1), ["sms"]),
+        ((5, 5, 5), (6, 6, 5), ["call"]),
+        ((5, 5, 5), (5, 5, 5), ["email", "sms", "call"]),
+    ],
+)
+def test_a_channel_on_which_nothing_arrived(
+    before: tuple[int, ...], after: tuple[int, ...], missing: list[str]
+) -> None:
+    channels = ("email", "sms", "call")
+    then, now = (Reached(dict(zip(channels, counts, strict=True)), {}) for counts in (before, after))
+    assert missing_channels(then, now) == missing
+
+
+@pytest.fixture
+def shown() -> Screen:
+    return Screen(Console(file=io.StringIO(), width=100, highlight=False))
+
+
+def text_of(screen: Screen) -> str:
+    file = screen.console.file
+    assert isinstance(file, io.StringIO)
+    return file.getvalue()
+
+
+def test_the_table_of_the_first_cycle(shown: Screen) -> None:
+    run = Run("r", "success", "scheduled", datetime(2026, 11, 24, 7, 5, tzinfo=UTC))
+    tasks = [TaskState("triage", "success", 1, 0.52), TaskState("dispatch", "success", 6, 16.2)]
+    counts = [("email", "delivered", 29), ("email", "expired", 1), ("sms", "accepted", 33)]
+    shown.first_cycle(run, tasks, counts, reached_of(SUMMARY))
+    told = text_of(shown)
+    for part in ("2026-11-24 07:05 UTC: success", "dispatch x 6", "16.2", "29 delivered, 1 expired", "33 accepted"):
+        assert part in told
+    assert "+1212" not in told
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_stage_says_how_it_ended_and_how_long_it_took(shown: Screen, fails: bool) -> None:
+    with pytest.raises(ValueError) if fails else shown.stage("Before"), shown.stage("PostgreSQL [18]") as stage:
+        stage.note = "127.0.0.1:15432"
+        if fails:
+            raise ValueError
+    line = text_of(shown).splitlines()[0]
+    assert line.startswith("✗ PostgreSQL" if fails else "✓ PostgreSQL")
+    assert line.endswith(" s")
+    assert ("127.0.0.1:15432" in line) is not fails
+
+
+@pytest.mark.parametrize(
+    ("own", "named", "warned_of_sample"),
+    [
+        ({}, [], False),
+        ({"AIRFLOW_CONN_TWILIO_DEFAULT": "{}"}, ["twilio_default"], True),
+        ({"AIRFLOW_CONN_TWILIO_DEFAULT": "{}", "BOOK": "none"}, ["twilio_default"], False),
+        ({"AIRFLOW_CONN_SMTP_DEFAULT": "{}", "AIRFLOW_CONN_BOOKING_DB": "postgres://x"}, ["smtp_default"], False),
+        (
+            {"AIRFLOW_CONN_TWILIO_DEFAULT": "{}", "AIRFLOW_CONN_SMTP_DEFAULT": "{}"},
+            ["twilio_default and smtp_default"],
+            True,
+        ),
+    ],
+    ids=["simulator", "twilio", "twilio, empty book", "smtp, own book", "both"],
+)
+def test_a_real_provider_is_said_loudly(
+    own: dict[str, str],
+    named: list[str],
+    warned_of_sample: bool,
+    shown: Screen,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("local.run.READING_SECONDS", 0.0)
+    Runner(own, tmp_path, shown)._warn_of_real_providers()
+    told = text_of(shown)
+    assert ("REAL" in told) is bool(named)
+    assert all(name in told for name in named)
+    assert ("sample book" in told) is warned_of_sample
