@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import psycopg
+
 from reminders.cycle.dispatch import Clock, HoldWatch, dispatch
 from reminders.model import Acceptance, Channel, Contact
 from reminders.store.ledger import Ledger
-from tests.bench.world import Database, TimedConnection, World
+from tests.bench.world import Database, World
 
 GROUP = 1000
 CHILD_SECONDS = 600
@@ -20,11 +22,10 @@ CHILD_SECONDS = 600
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """`contacts` sent in `seconds`; by statement, the seconds that each database call of one batch took."""
+    """`contacts` sent in `seconds`."""
 
     contacts: int
     seconds: float
-    took: dict[str, float]
 
     @property
     def rate(self) -> float:
@@ -63,11 +64,10 @@ def plan(database: Database, rows: int, channel: str, batches: int) -> list[int]
 def send(conninfo: str, batch_id: int, channel: Channel, is_limited: bool, rate: float) -> Sent:
     """Dispatch one batch on connections of its own. `rate` (contacts a second) sets the size of the groups; only with
     `is_limited` does it hold the sender back too, and has the provider its latency."""
-    connection = TimedConnection.connect(conninfo)
-    watching = Ledger(TimedConnection.connect(conninfo))
+    ledger = Ledger(psycopg.connect(conninfo))
+    watching = Ledger(psycopg.connect(conninfo))
     clock = Clock(lambda: datetime.now(UTC), time.monotonic, time.sleep if is_limited else lambda _: None)
     provider = after_200_ms if is_limited else at_once
-    ledger = Ledger(connection)
     started = time.perf_counter()
     counts = dispatch(
         ledger,
@@ -79,7 +79,7 @@ def send(conninfo: str, batch_id: int, channel: Channel, is_limited: bool, rate:
         timedelta(minutes=10),
     )
     seconds = time.perf_counter() - started
-    return Sent(counts.get("accepted", 0) + counts.get("delivered", 0), seconds, dict(connection.took))
+    return Sent(counts.get("accepted", 0) + counts.get("delivered", 0), seconds)
 
 
 def unlimited(world: World, rows: int, channel: Channel, batches: int) -> Sent:
@@ -99,7 +99,7 @@ def unlimited(world: World, rows: int, channel: Channel, batches: int) -> Sent:
             child.wait(CHILD_SECONDS)
     if contacts != rows:
         raise RuntimeError(f"{contacts} of {rows} reminders were sent")
-    return Sent(contacts, seconds, {})
+    return Sent(contacts, seconds)
 
 
 def limited(world: World, rate: int, seconds: int) -> Sent:
