@@ -5,7 +5,7 @@ Nothing here reads a clock, a database or a network. All times are timezone-awar
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
 from enum import StrEnum
 from typing import NewType
@@ -83,17 +83,18 @@ class Visit:
     """
 
     appointment_id: AppointmentId
-    client_name: str
+    client_name: str = field(repr=False)
     starts_at: datetime
     ends_at: datetime
     zone: str
-    location: str
+    location: str = field(repr=False)
     sequence: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """All that a channel needs for one email, text or call. Never logged, never pickled, never put into XCom.
+    """All that a channel needs for one email, text or call. Never logged, never pickled, never put into XCom; its repr
+    leaves out who is contacted and where.
 
     `reference` is stable for the contact, opaque, and free of personal data: it becomes the Message-ID and part of
     the status callback's URL. `address` is an email address or an E.164 number. `expires_at` is when the contact
@@ -103,11 +104,11 @@ class Contact:
     attempt_id: AttemptId
     reference: str
     channel: Channel
-    address: str
+    address: str = field(repr=False)
     account_id: AccountId
     account_name: str
-    account_phone: str
-    account_email: str
+    account_phone: str = field(repr=False)
+    account_email: str = field(repr=False)
     locale: str
     visits: tuple[Visit, ...]
     expires_at: datetime

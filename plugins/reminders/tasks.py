@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DISPATCH_TIME_LIMIT = timedelta(minutes=4)
+# How far the clocks of the scheduler and of a worker may be apart.
+CLOCKS_APART = timedelta(minutes=2)
 BATCHES = {"email": 3, "sms": 2, "call": 1}
 RATES = {"email": 20.0, "sms": 10.0, "call": 1.0}
 MARK = "reminders_mark"
@@ -87,7 +89,10 @@ def cycle_key() -> tuple[datetime, str, bool]:
     run: Any = get_current_context()["dag_run"]
     kind = str(getattr(run.run_type, "value", run.run_type))
     kind = kind if kind in ("scheduled", "backfill") else "manual"
-    return (run.logical_date or run.run_after).astimezone(UTC), kind, run.logical_date is not None
+    key = (run.logical_date or run.run_after).astimezone(UTC)
+    if key > now() + CLOCKS_APART:
+        raise ConfigurationError(f"the logical date {key:%Y-%m-%d %H:%M} UTC is in the future: trigger without one")
+    return key, kind, run.logical_date is not None
 
 
 @task

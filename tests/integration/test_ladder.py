@@ -117,6 +117,8 @@ def test_another_account_at_the_same_address_waits_and_is_never_bundled(scene: S
         ({"client_email": "not an address"}, ("suppressed", "bad_address")),
         ({"client_zone": "Mars/Base", "account_zone": None}, ("suppressed", "unknown_time_zone")),
         ({"status": "wondering"}, ("pending", "wait_for_status")),
+        ({"status": "completed"}, ("superseded", "visit_over")),
+        ({"status": "no_show"}, ("superseded", "visit_over")),
         ({"client_name": None, "client_locale": "xx"}, ("delivered", "relay_accepted")),
         ({"client_name": "x{0}\n<b>" * 2000}, ("delivered", "relay_accepted")),
     ],

@@ -26,6 +26,7 @@ INSERT INTO reminders.verdict VALUES
     ('cancelled_in_book', 'cancelled', 'the book has cancelled the appointment since the merge'),
     ('confirmed', 'superseded', 'the client has confirmed the slot since the merge'),
     ('moved', 'superseded', 'the book has moved the appointment since the merge'),
+    ('visit_over', 'superseded', 'the book says that the visit is over, or was missed'),
     ('moved_back', 'superseded', 'a contact named another time before the slot was moved back'),
     ('slot_already_contacted', 'superseded', 'the address was already contacted about this slot and step'),
     ('wait_for_book', 'deferred', 'the book''s row is missing or older than ten minutes'),
@@ -96,6 +97,7 @@ WITH fact AS (
         WHEN f.status = 'cancelled' THEN 'cancelled_in_book'
         WHEN f.book_slot_at <> f.slot_at THEN 'moved'
         WHEN f.status = 'confirmed' THEN 'confirmed'
+        WHEN f.status IN ('completed', 'no_show') THEN 'visit_over'
         WHEN f.has_zone_problem THEN 'unknown_time_zone'
         WHEN f.has_opted_out THEN 'opted_out'
         WHEN f.address_problem IS NOT NULL THEN f.address_problem

@@ -38,3 +38,6 @@ def read_book(
         psycopg.errors.InsufficientPrivilege,
     ) as error:
         raise BookError(f"booking_db: {error.diag.message_primary}; see the README for the agreed schema") from error
+    except psycopg.Error as error:
+        # Its own words may quote a row.
+        raise BookError(f"booking_db: reading the book failed ({type(error).__name__})") from None
