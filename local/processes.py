@@ -65,6 +65,8 @@ class Processes:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                # What they write may name people.
+                umask=0o077,
             )
         self.running[name] = process
         # Until it is waited for, even a process that has ended keeps its number and its start.
