@@ -17,7 +17,9 @@ SELECT a.attempt_id, c.reference, a.channel, a.address, a.account_id, s.account_
         WHERE m.account_id = r.account_id AND m.appointment_id = r.appointment_id AND m.slot_at <> r.slot_at) AS sequence
 FROM reminders.attempt a
 JOIN reminders.contact c USING (contact_id)
-JOIN reminders.reminder r ON r.contact_id = a.contact_id AND r.state = 'sending'
+-- Fenced, or old statistics, by which no reminder has a contact, make it a scan for every attempt.
+CROSS JOIN LATERAL (SELECT * FROM reminders.reminder m
+                    WHERE m.contact_id = a.contact_id AND m.state = 'sending' OFFSET 0) r
 JOIN reminders.staged_appointment s
     ON (s.logical_date, s.account_id, s.appointment_id) = (r.adopted_by, r.account_id, r.appointment_id)
 WHERE a.attempt_id = ANY (%(attempt_ids)s)

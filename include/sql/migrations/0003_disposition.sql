@@ -87,7 +87,7 @@ WITH fact AS (
         ORDER BY l.step DESC LIMIT 1) AS lower ON r.step > 1
     WHERE r.ended_at IS NULL AND r.state IN ('pending', 'held')
       AND (p_reminder_ids IS NULL OR r.reminder_id = ANY (p_reminder_ids))
-), judged AS (
+), judged AS MATERIALIZED (
     SELECT f.*, CASE
         WHEN f.slot_at <= p_now THEN 'started'
         WHEN f.expires_at <= p_now AND (f.state = 'held' OR f.has_hold) THEN 'held_too_long'
