@@ -19,7 +19,8 @@ run: $(READY)  ## start everything on this machine (BOOK=none: an empty book; ON
 	@PYTHONPATH=plugins exec $(BIN)/python -m local.run
 
 test: $(READY)  ## all tests, in parallel
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+	$(BIN)/python -m pytest -n $(WORKERS) --ignore tests/acceptance
+	$(BIN)/python -m pytest tests/acceptance
 
 bench: $(READY)  ## how fast, as ratios (FULL=1: also with 5,000,000 reminders in the ledger)
 	@PYTHONPATH=plugins exec $(BIN)/python -m tests.bench $(if $(FULL),--full)

@@ -13,7 +13,7 @@ import pytest
 
 from tests.acceptance.conftest import CANARY, Deployment
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("acceptance")]
+pytestmark = pytest.mark.acceptance
 
 HOUR = timedelta(hours=1)
 PHONES = {"text": "+442079460118", "call": "+442079460219", "later": "+442079460320"}
