@@ -108,6 +108,7 @@ FROM merged
 
 -- name: triage
 -- Every reminder that can still go out gets the verdict of the decision table.
-SELECT reminders.settle(%(now)s, (
+SELECT count(*) FILTER (WHERE is_changed) AS settled
+FROM reminders.settle(%(now)s, (
     SELECT array_agg(reminder_id) FROM reminders.reminder
-    WHERE ended_at IS NULL AND state IN ('pending', 'held') AND adopted_by <= %(logical_date)s)) AS settled
+    WHERE ended_at IS NULL AND state IN ('pending', 'held') AND adopted_by <= %(logical_date)s))

@@ -256,6 +256,7 @@ CREATE TABLE reminders.attempt (
 CREATE UNIQUE INDEX provider_id_once ON reminders.attempt (channel, provider_id) WHERE provider_id IS NOT NULL;
 CREATE UNIQUE INDEX one_open_attempt ON reminders.attempt (contact_id) WHERE ended_at IS NULL;
 CREATE UNIQUE INDEX one_open_call ON reminders.attempt (address_hash) WHERE channel = 'call' AND ended_at IS NULL;
+CREATE INDEX attempt_by_contact ON reminders.attempt (contact_id);
 CREATE INDEX attempt_open ON reminders.attempt (attempt_id) WHERE ended_at IS NULL;
 
 CREATE TABLE reminders.address_cap (

@@ -104,10 +104,10 @@ $$;
 
 CREATE FUNCTION reminders.fence_attempts() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, reminders AS $$
-DECLARE breach text;
+DECLARE breach text; moment timestamptz := reminders.ledger_clock();
 BEGIN
     SELECT CASE
-        WHEN abs(extract(epoch FROM a.intended_at - reminders.ledger_clock())) > 120 THEN 'clock_is_right'
+        WHEN abs(extract(epoch FROM a.intended_at - moment)) > 120 THEN 'clock_is_right'
         WHEN a.attempt_id > (SELECT reserved_to FROM reminders.ledger_mark) THEN 'attempt_number_reserved'
         WHEN EXISTS (SELECT FROM reminders.active_hold h WHERE h.scope = 'all'
                      OR h.scope = 'channel' AND h.scope_value = a.channel
@@ -152,8 +152,10 @@ $$;
 COMMENT ON FUNCTION reminders.lower_rungs_unreachable IS
     'Whether every lower rung of the slot had no usable address, so that the ladder effectively begins here.';
 
-CREATE FUNCTION reminders.policy_of(p_account_id text) RETURNS reminders.account_policy LANGUAGE sql STABLE AS $$
-    SELECT p FROM reminders.account_policy p WHERE account_id IN (p_account_id, '*')
+-- SETOF lets the planner put the query into the caller's: a call for each row cost a fifth of the intent.
+CREATE FUNCTION reminders.policy_of(p_account_id text) RETURNS SETOF reminders.account_policy
+LANGUAGE sql STABLE ROWS 1 AS $$
+    SELECT * FROM reminders.account_policy WHERE account_id IN (p_account_id, '*')
     ORDER BY account_id = '*' LIMIT 1
 $$;
 

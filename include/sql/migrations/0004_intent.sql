@@ -52,25 +52,30 @@ BEGIN
     ORDER BY d.account_id, d.channel FOR UPDATE;
 END $$;
 
-CREATE FUNCTION reminders.settle(p_now timestamptz, p_reminder_ids bigint[]) RETURNS bigint
+CREATE FUNCTION reminders.settle(p_now timestamptz, p_reminder_ids bigint[])
+RETURNS TABLE (reminder_id bigint, disposition text, is_changed boolean)
 LANGUAGE sql AS $$
-    WITH settled AS (
+    WITH verdict AS MATERIALIZED (
+        SELECT * FROM reminders.disposition(p_now, p_reminder_ids)
+    ), changed AS (
         UPDATE reminders.reminder r
-        SET state = CASE d.disposition WHEN 'ready' THEN 'pending' WHEN 'deferred' THEN 'pending' ELSE d.disposition END,
-            reason = CASE WHEN d.disposition IN ('ready', 'deferred', 'held') THEN NULL ELSE d.verdict END,
-            ended_at = CASE WHEN d.disposition IN ('ready', 'deferred', 'held') THEN NULL ELSE p_now END,
+        SET state = CASE WHEN d.disposition IN ('ready', 'deferred') THEN 'pending' ELSE d.disposition END,
+            reason = CASE WHEN d.disposition NOT IN ('ready', 'deferred', 'held') THEN d.verdict END,
+            ended_at = CASE WHEN d.disposition NOT IN ('ready', 'deferred', 'held') THEN p_now END,
             deferred_for = CASE WHEN d.disposition IN ('deferred', 'held') THEN d.verdict END,
             not_before_at = CASE WHEN d.disposition = 'deferred' THEN d.not_before_at END
-        FROM reminders.disposition(p_now, p_reminder_ids) d
+        FROM verdict d
         WHERE d.reminder_id = r.reminder_id AND r.state IN ('pending', 'held')
           AND (d.disposition <> 'ready' OR r.state = 'held' OR r.deferred_for IS NOT NULL)
           AND (d.disposition NOT IN ('deferred', 'held')
                OR (r.deferred_for, r.not_before_at) IS DISTINCT FROM (d.verdict, d.not_before_at)
                OR (d.disposition = 'held') <> (r.state = 'held'))
         RETURNING r.reminder_id)
-    SELECT count(*) FROM settled
+    SELECT d.reminder_id, d.disposition, c.reminder_id IS NOT NULL
+    FROM verdict d LEFT JOIN changed c USING (reminder_id)
 $$;
-COMMENT ON FUNCTION reminders.settle IS 'Writes the decision table''s verdicts to the given reminders, or to all that are pending or held.';
+COMMENT ON FUNCTION reminders.settle IS
+    'Writes the decision table''s verdicts to the given reminders that are pending or held, and returns them.';
 
 CREATE TYPE reminders.ready_member AS (
     contact_id bigint, account_id text, channel text, address_hash bytea, zone text, place integer, reminder_id bigint,
@@ -80,23 +85,23 @@ CREATE FUNCTION reminders.intend(p_contact_ids bigint[], p_now timestamptz, p_de
 RETURNS TABLE (attempt_id bigint, contact_id bigint)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
-DECLARE member_ids bigint[]; ready_members reminders.ready_member[];
+DECLARE ready_ids bigint[]; ready_members reminders.ready_member[];
 BEGIN
     PERFORM reminders.lock_for_intent(p_contact_ids, p_now);
-    SELECT array_agg(m.reminder_id) INTO member_ids
-    FROM reminders.contact_member m WHERE m.contact_id = ANY (p_contact_ids);
-    PERFORM reminders.settle(p_now, member_ids);
+    SELECT array_agg(d.reminder_id) INTO ready_ids
+    FROM reminders.settle(p_now, (SELECT array_agg(m.reminder_id) FROM reminders.contact_member m
+                                  WHERE m.contact_id = ANY (p_contact_ids))) d
+    WHERE d.disposition = 'ready';
     SELECT array_agg(ROW(c.contact_id, c.account_id, c.channel, c.address_hash, c.zone, c.place, r.reminder_id,
                r.slot_at, r.step, s.read_at, CASE c.channel WHEN 'email' THEN s.email ELSE s.phone END,
                s.phone_country, s.phone_type)::reminders.ready_member) INTO ready_members
-    FROM reminders.disposition(p_now, member_ids) d
-    JOIN reminders.reminder r USING (reminder_id)
+    FROM reminders.reminder r
     JOIN reminders.contact_member m USING (reminder_id)
     JOIN reminders.contact c ON c.contact_id = m.contact_id
          AND c.address_hash = r.address_hash AND c.channel = r.channel
     JOIN reminders.staged_appointment s
         ON (s.logical_date, s.account_id, s.appointment_id) = (r.adopted_by, r.account_id, r.appointment_id)
-    WHERE m.contact_id = ANY (p_contact_ids) AND d.disposition = 'ready' AND r.state = 'pending'
+    WHERE m.contact_id = ANY (p_contact_ids) AND r.reminder_id = ANY (ready_ids) AND r.state = 'pending'
       -- a contact that may have been made is not made again: what waited is planned as another
       AND NOT EXISTS (SELECT FROM reminders.attempt made
                       WHERE made.contact_id = c.contact_id AND made.state <> 'not_contacted');
