@@ -85,10 +85,25 @@ CREATE TRIGGER attempt_moves_forward BEFORE UPDATE OF state ON reminders.attempt
 CREATE VIEW reminders.active_hold AS
     SELECT hold_id, scope, scope_value FROM reminders.hold WHERE released_at IS NULL;
 
+CREATE VIEW reminders.rung_end AS
+    SELECT r.account_id, r.appointment_id, r.slot_at, r.step, coalesce(covering.state, r.state) AS state,
+           coalesce(covering.reason, r.reason) AS reason, coalesce(covering.sent_at, r.sent_at) AS sent_at,
+           coalesce(covering.delivered_at, r.delivered_at) AS delivered_at
+    FROM reminders.reminder r
+    LEFT JOIN LATERAL (
+        SELECT c.state, c.reason, c.sent_at, c.delivered_at
+        FROM reminders.contact_guard g
+        JOIN reminders.reminder c ON c.contact_id = g.contact_id AND c.slot_at = g.slot_at AND c.step = g.step
+        WHERE r.reason = 'slot_already_contacted' AND NOT g.is_uncontacted
+          AND (g.account_id, g.address_hash, g.slot_at, g.step) = (r.account_id, r.address_hash, r.slot_at, r.step)
+        LIMIT 1) AS covering ON true;
+COMMENT ON VIEW reminders.rung_end IS
+    'How each rung stands for the ladder: one whose address another contact had reached stands as that contact does.';
+
 CREATE FUNCTION reminders.has_proof(p_account_id text, p_appointment_id text, p_slot_at timestamptz, p_step smallint)
 RETURNS boolean LANGUAGE sql STABLE AS $$
     SELECT EXISTS (
-        SELECT FROM reminders.reminder lower
+        SELECT FROM reminders.rung_end lower
         WHERE lower.account_id = p_account_id AND lower.appointment_id = p_appointment_id
           AND lower.slot_at = p_slot_at AND lower.step < p_step
           AND (lower.state IN ('delivered', 'unknown')

@@ -57,7 +57,7 @@ WITH fact AS (
                                                 ELSE policy.phone_weekly_cap END) AS week_cap,
            spent_day.contact_count AS day_count, spent_week.contact_count AS week_count,
            gap.last_contact_at,
-           lower.state AS lower_state, lower.reason AS lower_reason, lower.step AS lower_step,
+           lower.state AS lower_state,
            coalesce(lower.delivered_at, lower.sent_at) + r.wait AS answered_by_at,
            EXISTS (SELECT FROM reminders.suppression p WHERE p.address_hash = r.address_hash
                    AND p.channel IN ('*', r.channel) AND p.reason = 'opted_out') AS has_opted_out,
@@ -80,8 +80,8 @@ WITH fact AS (
          = (r.address_hash, 'week', date_trunc('week', local.at)::date)
     LEFT JOIN reminders.address_gap gap ON gap.address_hash = r.address_hash
     LEFT JOIN LATERAL (
-        SELECT l.state, l.reason, l.step, l.sent_at, l.delivered_at
-        FROM reminders.reminder l
+        SELECT l.state, l.sent_at, l.delivered_at
+        FROM reminders.rung_end l
         WHERE l.account_id = r.account_id AND l.appointment_id = r.appointment_id AND l.slot_at = r.slot_at
           AND l.step < r.step AND NOT reminders.is_unreachable(l.state, coalesce(l.reason, ''))
         ORDER BY l.step DESC LIMIT 1) AS lower ON r.step > 1
@@ -90,6 +90,11 @@ WITH fact AS (
 ), judged AS MATERIALIZED (
     SELECT f.*, CASE
         WHEN f.slot_at <= p_now THEN 'started'
+        -- before lateness: the ladder goes on from that contact, also when the step is over
+        WHEN EXISTS (
+            SELECT FROM reminders.contact_guard g
+            WHERE g.account_id = f.account_id AND g.address_hash = f.address_hash AND g.slot_at = f.slot_at
+              AND g.step = f.step AND NOT g.is_uncontacted) THEN 'slot_already_contacted'
         WHEN f.expires_at <= p_now AND (f.state = 'held' OR f.has_hold) THEN 'held_too_long'
         WHEN f.expires_at <= p_now AND f.deferred_for = 'wait_for_day' THEN 'daily_cap'
         WHEN f.expires_at <= p_now AND f.deferred_for = 'wait_for_week' THEN 'weekly_cap'
@@ -111,10 +116,6 @@ WITH fact AS (
               AND elsewhere.slot_at <> f.slot_at AND elsewhere.sent_at IS NOT NULL
               AND here.account_id = f.account_id AND here.appointment_id = f.appointment_id
               AND here.slot_at = f.slot_at AND here.created_at < elsewhere.sent_at) THEN 'moved_back'
-        WHEN EXISTS (
-            SELECT FROM reminders.contact_guard g
-            WHERE g.account_id = f.account_id AND g.address_hash = f.address_hash AND g.slot_at = f.slot_at
-              AND g.step = f.step AND NOT g.is_uncontacted) THEN 'slot_already_contacted'
         WHEN f.due_at > p_now THEN 'wait_until_due'
         WHEN f.lower_state IN ('pending', 'held', 'sending', 'in_doubt', 'accepted') THEN 'wait_for_lower_rung'
         WHEN f.lower_state IN ('delivered', 'unknown') AND p_now < f.answered_by_at THEN 'wait_for_answer'
