@@ -9,6 +9,12 @@ WHERE b.batch_id = %(batch_id)s GROUP BY b.batch_id
 -- The intent: those contacts of the group that still qualify, under locks.
 SELECT attempt_id FROM reminders.intend(%(contact_ids)s, %(now)s, %(deadline_at)s)
 
+-- name: note_refusal
+-- A contact that a guard refused waits, and says so; the next cycle tries again.
+UPDATE reminders.reminder r SET deferred_for = 'refused_by_guard'
+FROM reminders.contact_member m
+WHERE m.contact_id = %(contact_id)s AND m.reminder_id = r.reminder_id AND r.state = 'pending'
+
 -- name: read_contacts
 -- All that the channel needs for each attempt, a row for each appointment that the contact names.
 SELECT a.attempt_id, c.reference, a.channel, a.address, a.account_id, s.account_name, s.account_phone, s.account_email,

@@ -81,7 +81,9 @@ def attempt_ids(scene: Scene) -> list[int]:
 
 
 def outcome_of(attempt_id: int, outcome: str, provider_id: str = "") -> dict[str, Any]:
-    return {**closing(attempt_id, outcome, "read" if outcome == "delivered" else None), "provider_id": provider_id}
+    """What a worker that comes late says of its attempt."""
+    reasons = {"delivered": "read", "failed": "opted_out", "misconfigured": "misconfigured"}
+    return {**closing(attempt_id, outcome, reasons.get(outcome)), "provider_id": provider_id}
 
 
 @pytest.mark.parametrize("rate", [2.0, 1000.0])
@@ -171,12 +173,13 @@ def test_a_worker_that_dies_after_the_intent(scene: Scene) -> None:
         ("in_doubt", "accepted", "accepted"),
         ("in_doubt", "delivered", "delivered"),
         ("in_doubt", "not_contacted", "in_doubt"),
-        ("in_doubt", "failed", "in_doubt"),
-        ("in_doubt", "misconfigured", "in_doubt"),
+        ("in_doubt", "failed", "undelivered"),
+        ("in_doubt", "misconfigured", "undelivered"),
         ("unknown", "accepted", "accepted"),
         ("unknown", "delivered", "delivered"),
         ("unknown", "not_contacted", "unknown"),
-        ("unknown", "failed", "unknown"),
+        ("unknown", "failed", "undelivered"),
+        ("unknown", "misconfigured", "undelivered"),
         ("unknown", "in_doubt", "unknown"),
     ],
 )
@@ -194,6 +197,19 @@ def test_a_record_that_comes_after_reconcile(scene: Scene, resolved_as: str, lat
     assert guards(scene) == spent
     scene.answer = None
     assert scene.at(scene.now + 10 * MINUTE).cycle() == []
+
+
+@pytest.mark.parametrize("resolved_at", [2 * MINUTE, 121 * MINUTE])
+def test_a_refusal_that_comes_late_is_heeded(scene: Scene, resolved_at: timedelta) -> None:
+    abandoned(scene)
+    close_dead(scene.ledger, scene.now + 2 * MINUTE)
+    close_dead(scene.ledger, scene.now + resolved_at)
+    [attempt_id] = attempt_ids(scene)
+    for outcome in ("misconfigured", "failed"):
+        scene.ledger.record([outcome_of(attempt_id, outcome)], scene.now + 122 * MINUTE)
+    assert [(hold["scope"], hold["scope_value"]) for hold in scene.ledger.holds()] == [("channel", "sms")]
+    silenced = scene.owner.execute("SELECT channel, reason FROM reminders.suppression").fetchall()
+    assert silenced == [("*", "opted_out")]
 
 
 def abandoned(scene: Scene, *rows: Booked) -> None:
@@ -331,6 +347,20 @@ def test_an_error_of_the_database_quotes_no_row(scene: Scene) -> None:
         scene.ledger.record([outcome_of(attempt_id, "accepted", "SM1")], scene.now + timedelta(seconds=5))
     assert "never_accepted" in str(caught.value)
     assert "+442079460018" not in str(caught.value)
+
+
+def test_one_contact_that_a_guard_refuses_is_named_and_stops_nobody_else(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene.at(WEDNESDAY_2PM).booked(*many(4))
+    batches = scene.prepare()
+    scene.owner.execute("ALTER TABLE reminders.attempt ADD CONSTRAINT not_ours CHECK (account_id <> 'account-1')")
+    scene.send(batches)
+    assert {contact.account_id for contact in scene.reached} == {"account-0", "account-2"}
+    assert scene.states()["appointment-1", 2] == ("pending", "refused_by_guard")
+    assert "not_ours" in caplog.text and "+4420" not in caplog.text
+    scene.at(TEXT_IS_DUE).cycle()
+    assert scene.states()["appointment-1", 2] == ("expired", "refused_by_guard")
 
 
 def test_a_deadlock_is_tried_again(scene: Scene, ledger: TestDatabase) -> None:

@@ -14,6 +14,7 @@ INSERT INTO reminders.verdict VALUES
     ('too_late', 'expired', 'no longer useful at this step'),
     ('daily_cap', 'expired', 'the address had its contacts of the day until the step was no longer useful'),
     ('weekly_cap', 'expired', 'the address had its contacts of the week until the step was no longer useful'),
+    ('refused_by_guard', 'expired', 'a guard of the ledger refused the contact until the step was no longer useful'),
     ('held_too_long', 'expired', 'a hold was not released while the step was useful'),
     ('missed_by_us', 'expired', 'a call without proof from a lower rung, which we failed to send'),
     ('no_lower_proof', 'expired', 'a call for an appointment booked too late for the rungs below'),
@@ -98,6 +99,7 @@ WITH fact AS (
         WHEN f.expires_at <= p_now AND (f.state = 'held' OR f.has_hold) THEN 'held_too_long'
         WHEN f.expires_at <= p_now AND f.deferred_for = 'wait_for_day' THEN 'daily_cap'
         WHEN f.expires_at <= p_now AND f.deferred_for = 'wait_for_week' THEN 'weekly_cap'
+        WHEN f.expires_at <= p_now AND f.deferred_for = 'refused_by_guard' THEN 'refused_by_guard'
         WHEN f.expires_at <= p_now THEN 'too_late'
         WHEN f.status = 'cancelled' THEN 'cancelled_in_book'
         WHEN f.book_slot_at <> f.slot_at THEN 'moved'

@@ -187,68 +187,83 @@ CREATE FUNCTION reminders.give_back(p_attempt_ids bigint[]) RETURNS void LANGUAG
 $$;
 COMMENT ON FUNCTION reminders.give_back IS 'After proof that nobody was contacted: key, gap, caps and ceilings are given back.';
 
+CREATE FUNCTION reminders.heed_refusals(
+    p_attempt_ids bigint[], p_outcomes text[], p_reasons text[], p_codes text[], p_now timestamptz)
+RETURNS void LANGUAGE sql AS $$
+    INSERT INTO reminders.hold (scope, scope_value, placed_by, why, placed_at, review_at)
+    SELECT 'channel', a.channel, 'dispatch',
+           'the provider refused our configuration: ' || coalesce(nullif(min(o.code), ''), 'misconfigured'),
+           p_now, p_now + interval '1 hour'
+    FROM unnest(p_attempt_ids, p_outcomes, p_reasons, p_codes) AS o (attempt_id, outcome, reason, code)
+    JOIN reminders.attempt a USING (attempt_id)
+    WHERE 'misconfigured' IN (o.outcome, o.reason) GROUP BY a.channel
+    ON CONFLICT (scope, scope_value) WHERE released_at IS NULL DO NOTHING;
+    INSERT INTO reminders.suppression (address_hash, channel, reason, created_at)
+    SELECT DISTINCT a.address_hash, '*', 'opted_out', p_now
+    FROM unnest(p_attempt_ids, p_reasons) AS o (attempt_id, reason) JOIN reminders.attempt a USING (attempt_id)
+    WHERE o.reason = 'opted_out'
+    ON CONFLICT DO NOTHING
+$$;
+COMMENT ON FUNCTION reminders.heed_refusals IS
+    'A refusal about us holds the channel, one by the person silences the address, whatever it changes of the attempt.';
+
 CREATE FUNCTION reminders.record_outcomes(
     p_attempt_ids bigint[], p_outcomes text[], p_reasons text[], p_codes text[],
     p_provider_ids text[], p_provider_statuses text[], p_not_before timestamptz[], p_now timestamptz)
 RETURNS bigint LANGUAGE plpgsql AS $$
-DECLARE given_back bigint[]; changed_ids bigint[]; recorded bigint;
+DECLARE changed_ids bigint[];
 BEGIN
     WITH outcome AS (
-        SELECT * FROM unnest(p_attempt_ids, p_outcomes, p_reasons, p_codes, p_provider_ids, p_provider_statuses)
+        SELECT o.*, CASE
+                   -- A refusal that comes after the doubt proves that nothing arrived; the contact still counts as made.
+                   WHEN a.state IN ('in_doubt', 'unknown') AND o.outcome IN ('failed', 'misconfigured') THEN 'undelivered'
+                   WHEN o.outcome = 'misconfigured' THEN 'not_contacted'
+                   ELSE o.outcome END AS state
+        FROM unnest(p_attempt_ids, p_outcomes, p_reasons, p_codes, p_provider_ids, p_provider_statuses)
             AS o (attempt_id, outcome, reason, code, provider_id, provider_status)
+        JOIN reminders.attempt a USING (attempt_id)
     ), changed AS (
         UPDATE reminders.attempt a
-        SET state = CASE o.outcome WHEN 'misconfigured' THEN 'not_contacted' ELSE o.outcome END,
-            reason = CASE WHEN o.outcome IN ('in_doubt', 'accepted') THEN NULL ELSE o.reason END,
+        SET state = o.state,
+            reason = CASE WHEN o.state IN ('in_doubt', 'accepted') THEN NULL ELSE o.reason END,
             provider_code = nullif(o.code, ''), provider_id = coalesce(a.provider_id, nullif(o.provider_id, '')),
             provider_status = o.provider_status, status_since_at = p_now,
-            ended_at = CASE WHEN o.outcome NOT IN ('in_doubt', 'accepted') THEN p_now END
-        FROM outcome o WHERE o.attempt_id = a.attempt_id AND a.state <> o.outcome
+            ended_at = CASE WHEN o.state NOT IN ('in_doubt', 'accepted') THEN p_now END
+        FROM outcome o WHERE o.attempt_id = a.attempt_id AND a.state <> o.state
           -- Of two who record an attempt at once the second may be too late: then its record changes nothing.
-          AND CASE o.outcome
+          AND CASE o.state
                   WHEN 'accepted' THEN a.state IN ('sending', 'in_doubt', 'unknown')
                   WHEN 'delivered' THEN a.state IN ('sending', 'in_doubt', 'accepted', 'unknown')
                   WHEN 'undelivered' THEN a.state IN ('in_doubt', 'accepted', 'unknown')
                   WHEN 'cancelled' THEN a.state = 'accepted'
                   WHEN 'unknown' THEN a.state = 'in_doubt' OR a.state = 'accepted' AND o.reason <> 'no_proof'
                   ELSE a.state = 'sending' END
-        RETURNING a.attempt_id, o.outcome
+        RETURNING a.attempt_id
     )
-    SELECT count(*), array_agg(c.attempt_id),
-           array_agg(c.attempt_id) FILTER (WHERE c.outcome IN ('not_contacted', 'misconfigured'))
-    INTO recorded, changed_ids, given_back FROM changed c;
+    SELECT array_agg(c.attempt_id) INTO changed_ids FROM changed c;
 
-    INSERT INTO reminders.hold (scope, scope_value, placed_by, why, placed_at, review_at)
-    SELECT DISTINCT 'channel', a.channel, 'dispatch', 'the provider refused our configuration: ' || coalesce(a.provider_code, a.reason),
-           p_now, p_now + interval '1 hour'
-    FROM reminders.attempt a JOIN unnest(p_attempt_ids, p_outcomes) AS o (attempt_id, outcome) USING (attempt_id)
-    WHERE o.outcome = 'misconfigured' AND a.attempt_id = ANY (given_back)
-       OR a.state = 'undelivered' AND a.reason = 'misconfigured' AND a.ended_at = p_now
-    ON CONFLICT (scope, scope_value) WHERE released_at IS NULL DO NOTHING;
-
-    INSERT INTO reminders.suppression (address_hash, channel, reason, created_at)
-    SELECT a.address_hash, '*', 'opted_out', p_now
-    FROM reminders.attempt a WHERE a.attempt_id = ANY (p_attempt_ids) AND a.state IN ('failed', 'undelivered') AND a.reason = 'opted_out'
-    ON CONFLICT DO NOTHING;
+    PERFORM reminders.heed_refusals(p_attempt_ids, p_outcomes, p_reasons, p_codes, p_now);
 
     UPDATE reminders.reminder r
-    SET state = CASE o.outcome WHEN 'not_contacted' THEN 'pending' WHEN 'misconfigured' THEN 'held' ELSE o.outcome END,
-        reason = CASE WHEN a.ended_at IS NULL OR o.outcome IN ('not_contacted', 'misconfigured') THEN NULL ELSE o.reason END,
-        ended_at = CASE WHEN o.outcome NOT IN ('not_contacted', 'misconfigured') THEN a.ended_at END,
-        delivered_at = CASE WHEN o.outcome = 'delivered' THEN p_now END,
-        delivery_evidence = CASE WHEN o.outcome = 'delivered' THEN o.reason END,
-        contact_id = CASE WHEN o.outcome IN ('not_contacted', 'misconfigured') THEN NULL ELSE r.contact_id END,
-        sent_at = CASE WHEN o.outcome IN ('not_contacted', 'misconfigured') THEN NULL ELSE r.sent_at END,
-        deferred_for = CASE o.outcome WHEN 'not_contacted' THEN 'wait_until_not_before' WHEN 'misconfigured' THEN 'on_hold' END,
-        not_before_at = CASE o.outcome WHEN 'not_contacted' THEN o.not_before_at END
-    FROM unnest(p_attempt_ids, p_outcomes, p_reasons, p_not_before) AS o (attempt_id, outcome, reason, not_before_at)
+    SET state = CASE WHEN a.state <> 'not_contacted' THEN a.state
+                     WHEN o.outcome = 'misconfigured' THEN 'held' ELSE 'pending' END,
+        reason = CASE WHEN a.state <> 'not_contacted' THEN a.reason END,
+        ended_at = CASE WHEN a.state <> 'not_contacted' THEN a.ended_at END,
+        delivered_at = CASE WHEN a.state = 'delivered' THEN p_now END,
+        delivery_evidence = CASE WHEN a.state = 'delivered' THEN a.reason END,
+        contact_id = CASE WHEN a.state <> 'not_contacted' THEN r.contact_id END,
+        sent_at = CASE WHEN a.state <> 'not_contacted' THEN r.sent_at END,
+        deferred_for = CASE WHEN a.state <> 'not_contacted' THEN NULL
+                            WHEN o.outcome = 'misconfigured' THEN 'on_hold' ELSE 'wait_until_not_before' END,
+        not_before_at = CASE WHEN a.state = 'not_contacted' THEN o.not_before_at END
+    FROM unnest(p_attempt_ids, p_outcomes, p_not_before) AS o (attempt_id, outcome, not_before_at)
     JOIN reminders.attempt a USING (attempt_id)
-    WHERE a.attempt_id = ANY (changed_ids) AND r.contact_id = a.contact_id AND r.state <> o.outcome
-      AND a.state = CASE o.outcome WHEN 'misconfigured' THEN 'not_contacted' ELSE o.outcome END
+    WHERE a.attempt_id = ANY (changed_ids) AND r.contact_id = a.contact_id AND r.state <> a.state
       AND (r.ended_at IS NULL OR r.state = 'unknown');
 
-    PERFORM reminders.give_back(given_back);
-    RETURN recorded;
+    PERFORM reminders.give_back(array_agg(attempt_id)) FROM reminders.attempt
+    WHERE attempt_id = ANY (changed_ids) AND state = 'not_contacted' HAVING count(*) > 0;
+    RETURN coalesce(cardinality(changed_ids), 0);
 END $$;
 COMMENT ON FUNCTION reminders.record_outcomes IS
     'Records what became of a group of attempts, on the attempts and on the reminders that their contacts cover.';

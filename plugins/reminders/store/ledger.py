@@ -5,6 +5,7 @@ Every method takes the time it needs as `now` (timezone-aware). Rows come back a
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -18,6 +19,8 @@ from psycopg.rows import dict_row
 from reminders.errors import ConfigurationError, PreflightError
 from reminders.store.migrate import check_schema
 from reminders.store.statements import statement
+
+log = logging.getLogger(__name__)
 
 PLANNER = "reminders_planner"
 DISPATCHER = "reminders_dispatcher"
@@ -254,16 +257,22 @@ class Ledger:
         """Commit the intents of a group and return the rows that its contacts are worded from (see `read_contacts`).
 
         Only contacts that still qualify under locks are among them. A group that a guard refuses as a whole is
-        retried contact by contact, so that one bad contact cannot stop the others.
+        retried contact by contact, so that one bad contact cannot stop the others; the log names its guard.
         """
         try:
             with self.acting_as(DISPATCHER):
                 attempts = self._all("intend", contact_ids=list(contact_ids), now=now, deadline_at=deadline_at)
                 return self._all("read_contacts", attempt_ids=[row["attempt_id"] for row in attempts])
-        except psycopg.errors.IntegrityError:
+        except psycopg.errors.IntegrityError as error:
             if len(contact_ids) == 1:
+                self._note_refusal(contact_ids[0], str(error))
                 return []
         return [row for contact_id in contact_ids for row in self.intend([contact_id], now, deadline_at)]
+
+    def _note_refusal(self, contact_id: int, guard: str) -> None:
+        log.warning("contact %d was refused: %s", contact_id, guard)
+        with self.acting_as(DISPATCHER):
+            self.connection.execute(statement("note_refusal"), {"contact_id": contact_id})
 
     def holds(self) -> list[Row]:
         with self.acting_as(DISPATCHER):
