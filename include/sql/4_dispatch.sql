@@ -5,6 +5,10 @@ SELECT b.channel, b.share,
 FROM reminders.batch b LEFT JOIN reminders.contact c USING (batch_id)
 WHERE b.batch_id = %(batch_id)s GROUP BY b.batch_id
 
+-- name: read_wordings
+-- The accounts' own words, by language, channel and line.
+SELECT account_id, language, channel, line, words FROM reminders.account_wording
+
 -- name: intend
 -- The intent: those contacts of the group that still qualify, under locks.
 SELECT attempt_id FROM reminders.intend(%(contact_ids)s, %(now)s, %(deadline_at)s)

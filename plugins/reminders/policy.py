@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
-from itertools import pairwise
 from zoneinfo import ZoneInfo, available_timezones
 
 from reminders.errors import ConfigurationError
@@ -97,38 +96,6 @@ def is_worth_creating(window: Window, booked_at: datetime) -> bool:
 def horizon(rungs: Sequence[Rung]) -> timedelta:
     """How far ahead of now a slot can be whose rung is due now: the longest lead, and what quiet hours add to it."""
     return max(rung.lead for rung in rungs) + LONGEST_SHIFT
-
-
-def check_ladder(rungs: Sequence[Rung]) -> None:
-    """Raise ConfigurationError, in words for the person who wrote the ladder, unless its steps can be climbed."""
-    if not rungs:
-        raise ConfigurationError("a ladder needs at least one step")
-    for rung in rungs:
-        _check_rung(rung)
-    for lower, upper in pairwise(rungs):
-        if upper.step == lower.step:
-            raise ConfigurationError(f"step {upper.step} is in the ladder twice")
-        if upper.step < lower.step:
-            raise ConfigurationError(f"step {upper.step} stands after step {lower.step}: put the steps in order")
-        if upper.lead >= lower.lead:
-            raise ConfigurationError(
-                f"step {upper.step} is due no later than step {lower.step}: give it a lead below {lower.lead}"
-            )
-
-
-def _check_rung(rung: Rung) -> None:
-    if rung.step < 1:
-        raise ConfigurationError(f"steps count from 1, and this ladder has a step {rung.step}")
-    if rung.lead <= ZERO:
-        raise ConfigurationError(f"the lead of step {rung.step} must be longer than zero")
-    if rung.useful_until < ZERO:
-        raise ConfigurationError(f"step {rung.step} would still be useful after the appointment has started")
-    if rung.useful_until >= rung.lead:
-        raise ConfigurationError(
-            f"step {rung.step} stops being useful before it is due: its lead must be longer than {rung.useful_until}"
-        )
-    if rung.wait < ZERO:
-        raise ConfigurationError(f"the wait of step {rung.step} must not be negative")
 
 
 def _last_span_before(at: datetime, hours: Hours, zone: str) -> Span:

@@ -19,6 +19,7 @@ from airflow.sdk.exceptions import AirflowRuntimeError
 from reminders.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from reminders.channels import WordingOf
     from reminders.channels.mail import Mailer
     from reminders.channels.telephony import Twilio
     from reminders.cycle.dispatch import Clock, Send
@@ -154,7 +155,7 @@ def plan_batches() -> list[int]:
 @task(execution_timeout=DISPATCH_TIME_LIMIT, retries=0)
 def dispatch(batch_id: int) -> dict[str, int]:
     """Send one batch; returns how many contacts ended in which outcome."""
-    from reminders.cycle.dispatch import HoldWatch
+    from reminders.cycle.dispatch import HoldWatch, own_wordings
     from reminders.cycle.dispatch import dispatch as send_batch
     from reminders.model import Channel
     from reminders.store.ledger import Ledger
@@ -163,7 +164,8 @@ def dispatch(batch_id: int) -> dict[str, int]:
     rates = {Channel(channel): rate for channel, rate in RATES.items()}
     with ledger_db() as ledger, database("ledger_db") as watching:
         watch = HoldWatch(Ledger(watching).holds, clock.monotonic)
-        return send_batch(ledger, watch, batch_id, senders(), rates, clock, DISPATCH_TIME_LIMIT)
+        sending = senders(own_wordings(ledger.wordings()).get)
+        return send_batch(ledger, watch, batch_id, sending, rates, clock, DISPATCH_TIME_LIMIT)
 
 
 @task(trigger_rule="all_done")
@@ -215,7 +217,7 @@ def wall_clock() -> Clock:
     return Clock(now, time.monotonic, time.sleep)
 
 
-def twilio() -> Twilio:
+def twilio(wording_of: WordingOf = lambda _account_id: None) -> Twilio:
     from reminders.channels.telephony import Twilio
 
     connection = connection_of("twilio_default")
@@ -230,6 +232,7 @@ def twilio() -> Twilio:
         from_sms=extra.get("from_sms"),
         from_call=extra.get("from_call"),
         messaging_service_sid=extra.get("messaging_service_sid"),
+        wording_of=wording_of,
     )
 
 
@@ -243,7 +246,7 @@ def base_url(connection: Any) -> str | None:
     return f"{scheme}{host}{port}"
 
 
-def mailer() -> Mailer:
+def mailer(wording_of: WordingOf) -> Mailer:
     from reminders.channels.mail import Mailer
 
     connection = connection_of("smtp_default")
@@ -259,14 +262,15 @@ def mailer() -> Mailer:
         sender=sender,
         starttls=not extra.get("disable_tls", False),
         ssl=not extra.get("disable_ssl", True),
+        wording_of=wording_of,
     )
 
 
-def senders() -> dict[Channel, Send]:
+def senders(wording_of: WordingOf) -> dict[Channel, Send]:
     """One sender for each channel, over one mailer and one Twilio client."""
     from reminders.model import Channel
 
-    by_mail, by_phone = mailer(), twilio()
+    by_mail, by_phone = mailer(wording_of), twilio(wording_of)
     sending: dict[Channel, Callable[..., Any]] = {
         Channel.EMAIL: by_mail.send,
         Channel.SMS: by_phone.text,

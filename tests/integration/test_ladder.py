@@ -96,15 +96,15 @@ def test_the_same_appointment_under_another_id_contacts_nobody(scene: Scene) -> 
 def test_under_another_id_the_ladder_goes_on_from_what_reached_the_client(scene: Scene) -> None:
     """The text went under the old id; the call asks for its proof, and for the wait after it, under the new one."""
     visit = WEDNESDAY_2PM + 29 * HOUR
-    scene.owner.execute("UPDATE reminders.cadence_step SET lead = '9 hours', wait = '16 hours' WHERE step = 3")
+    scene.owner.execute("UPDATE reminders.cadence_step SET lead = '8 hours', wait = '16 hours' WHERE step = 3")
     scene.booked(Booked(visit, client_email=None))
-    assert channels(scene.at(visit - 24 * HOUR).cycle()) == ["sms"]
+    assert channels(scene.at(visit - 23.5 * HOUR).cycle()) == ["sms"]
     scene.book.clear()
     scene.booked(Booked(visit, appointment_id="imported-again", client_email=None))
-    assert scene.at(visit - 9 * HOUR).cycle() == []
+    assert scene.at(visit - 8 * HOUR).cycle() == []
     assert scene.states()["imported-again", 2] == ("superseded", "slot_already_contacted")
     assert scene.states()["imported-again", 3] == ("pending", "wait_for_answer")
-    assert channels(scene.at(visit - 8 * HOUR).cycle()) == ["call"]
+    assert channels(scene.at(visit - 7.5 * HOUR).cycle()) == ["call"]
 
 
 def test_under_another_id_no_call_before_the_text_has_an_end(scene: Scene) -> None:

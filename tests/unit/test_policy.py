@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
@@ -225,37 +224,8 @@ def test_minute_drops_seconds_and_turns_to_utc() -> None:
         policy.minute(datetime(2026, 2, 9, 9))  # noqa: DTZ001
 
 
-LADDER = policy.DEFAULT_LADDER
-
-
-@pytest.mark.parametrize(
-    ("ladder", "said"),
-    [
-        ((), "at least one step"),
-        ((replace(EMAIL, step=0), TEXT), "count from 1"),
-        ((replace(EMAIL, lead=0 * HOUR, useful_until=0 * HOUR),), "lead of step 1 must be longer than zero"),
-        ((replace(EMAIL, lead=-HOUR),), "lead of step 1 must be longer than zero"),
-        ((replace(EMAIL, useful_until=-MINUTE),), "after the appointment has started"),
-        ((replace(EMAIL, useful_until=72 * HOUR),), "stops being useful before it is due"),
-        ((EMAIL, replace(TEXT, wait=-MINUTE)), "wait of step 2 must not be negative"),
-        ((EMAIL, replace(TEXT, step=1)), "step 1 is in the ladder twice"),
-        ((EMAIL, CALL, TEXT), "step 2 stands after step 3"),
-        ((EMAIL, replace(TEXT, lead=72 * HOUR)), "step 2 is due no later than step 1"),
-        ((EMAIL, replace(TEXT, lead=96 * HOUR)), "step 2 is due no later than step 1"),
-    ],
-)
-def test_a_ladder_that_cannot_be_climbed_is_refused_in_plain_words(ladder: tuple[Rung, ...], said: str) -> None:
-    with pytest.raises(ConfigurationError, match=said):
-        policy.check_ladder(ladder)
-
-
-@pytest.mark.parametrize("ladder", [LADDER, (CALL,), (replace(TEXT, step=1, useful_until=0 * HOUR),), (EMAIL, CALL)])
-def test_a_ladder_that_can_be_climbed_is_taken(ladder: tuple[Rung, ...]) -> None:
-    policy.check_ladder(ladder)
-
-
 def test_the_horizon_is_the_longest_lead_and_two_days_for_quiet_hours() -> None:
-    assert policy.horizon(LADDER) == 120 * HOUR
+    assert policy.horizon(policy.DEFAULT_LADDER) == 120 * HOUR
     assert policy.horizon((CALL, TEXT)) == 72 * HOUR
 
 

@@ -66,9 +66,12 @@ CREATE TABLE reminders.cadence_step (
     channel text NOT NULL CHECK (channel IN ('email', 'sms', 'call')),
     lead interval NOT NULL,
     useful_until interval NOT NULL,
-    wait interval NOT NULL CHECK (wait >= '0'),
+    wait interval NOT NULL,
     PRIMARY KEY (account_id, step),
-    CONSTRAINT cadence_runs_forward CHECK (lead > useful_until AND useful_until >= '0' AND lead <= '30 days')
+    CONSTRAINT lead_is_longer_than_useful_until CHECK (lead > useful_until),
+    CONSTRAINT useful_until_is_not_after_the_start CHECK (useful_until >= '0'),
+    CONSTRAINT lead_is_at_most_30_days CHECK (lead <= '30 days'),
+    CONSTRAINT wait_is_not_negative CHECK (wait >= '0')
 );
 COMMENT ON TABLE reminders.cadence_step IS 'An account''s ladder; the rows of account * are the ladder of an account that has none of its own.';
 INSERT INTO reminders.cadence_step (step, channel, lead, useful_until, wait) VALUES

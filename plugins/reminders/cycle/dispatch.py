@@ -23,6 +23,7 @@ from reminders.errors import (
 )
 from reminders.model import Acceptance, AccountId, AppointmentId, AttemptId, Channel, Contact, Visit
 from reminders.store.ledger import Ledger
+from reminders.wording import Overrides
 
 Row = dict[str, Any]
 Send = Callable[[Contact, datetime, Callable[[], None]], Acceptance]
@@ -60,6 +61,15 @@ class HoldWatch:
             holds = self._holds
         wanted = {("all", ""), ("channel", contact.channel.value), ("account", contact.account_id)}
         return any((hold["scope"], hold["scope_value"]) in wanted for hold in holds)
+
+
+def own_wordings(rows: Iterable[Row]) -> dict[AccountId, Overrides]:
+    """The rows of `read_wordings` as the overrides of each account that has any."""
+    found: dict[AccountId, dict[str, dict[str, dict[str, str]]]] = {}
+    for row in rows:
+        lines = found.setdefault(AccountId(row["account_id"]), {}).setdefault(row["language"], {})
+        lines.setdefault(row["channel"], {})[row["line"]] = row["words"]
+    return dict(found)
 
 
 def contacts(rows: Iterable[Row]) -> list[Contact]:

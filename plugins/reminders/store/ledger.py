@@ -248,6 +248,10 @@ class Ledger:
             )
         return [row["batch_id"] for row in planned]
 
+    def wordings(self) -> list[Row]:
+        with self.acting_as(DISPATCHER):
+            return self._all("read_wordings")
+
     def batch(self, batch_id: int) -> Row:
         with self.acting_as(DISPATCHER):
             return self._one("read_batch", batch_id=batch_id)

@@ -1,7 +1,7 @@
 """What a client reads and hears, by channel and locale: pure functions of a contact.
 
 No wording of ours names a service, a treatment or a place, asks for an answer, or uses the carriers' opt-out words. An
-account can replace single lines (`overrides`, see `language.check`), which may use `$location` in email.
+account can replace single lines (`overrides`: language, channel, line), which may use `$location` in email.
 Persons are called by first name only on every channel; a cleaned name can be empty, and then nobody is named.
 """
 
@@ -19,7 +19,6 @@ from reminders.wording import gsm
 from reminders.wording.language import (
     Language,
     Overrides,
-    check,
     clock_time,
     full_date,
     language,
@@ -29,7 +28,7 @@ from reminders.wording.language import (
 )
 from reminders.wording.names import LONGEST_ACCOUNT, LONGEST_LOCATION, LONGEST_PHONE, clean, cut, first_name
 
-__all__ = ["EmailWording", "Overrides", "account_name", "call", "cancellation", "check", "email", "sms"]
+__all__ = ["EmailWording", "Overrides", "account_name", "call", "cancellation", "email", "sms"]
 
 MOST_SMS_CHARACTERS = 1_600  # Twilio, Message resource, Body
 MOST_TWIML_CHARACTERS = 4_000  # Twilio, Call resource, Twiml

@@ -15,14 +15,12 @@ from zoneinfo import ZoneInfo
 from babel import Locale, UnknownLocaleError
 from babel.dates import format_date, format_skeleton, format_time, get_timezone_name
 
-from reminders.errors import ConfigurationError
-
 LANGUAGES = ("en", "es", "ja")
 PLACEHOLDERS = frozenset(
     ("account", "name", "names", "visits", "date", "time", "zone", "location", "phone", "contact", "count")
 )
-Overrides = Mapping[str, Mapping[str, str]]
-_OPT_OUT_WORDS = re.compile(r"\b(cancel|end|quit|stop)\b", re.IGNORECASE)
+# language -> channel -> line -> words; the table reminders.account_wording refuses what could not be sent as meant.
+Overrides = Mapping[str, Mapping[str, Mapping[str, str]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +35,7 @@ class Language:
 
         Values are put in once and never read as templates, so that "$phone" or "{0}" in a name stays text.
         """
-        own = (overrides or {}).get(channel, {}).get(wanted)
+        own = (overrides or {}).get(self.locale.language, {}).get(channel, {}).get(wanted)
         template = self.tables[channel][wanted] if own is None else own
         return Template(template).safe_substitute(dict.fromkeys(PLACEHOLDERS, "") | values)
 
@@ -52,27 +50,6 @@ def language(preference: str) -> Language:
         if locale is not None:
             return Language(locale, _tables(locale.language, str(locale)))
     return Language(Locale("en"), _tables("en", "en"))
-
-
-def check(overrides: Overrides) -> None:
-    """Raise `ConfigurationError`, naming the line, for wording of an account's own that could not be sent as meant.
-
-    Its shape is `{"sms": {"text": "..."}, ...}` with the channels, lines and $words of the files in this folder. A
-    text must not contain the carriers' opt-out words, which end the office's texts to that phone (Twilio, "Support for
-    Opt-out Keywords").
-    """
-    known = _tables("en", "en")
-    for channel, lines in overrides.items():
-        for name, line in lines.items():
-            where = f"wording {channel}.{name}"
-            if name not in known.get(channel, {}):
-                raise ConfigurationError(f"{where}: there is no such line")
-            template = Template(line)
-            unknown = set(template.get_identifiers()) - PLACEHOLDERS
-            if unknown or not template.is_valid():
-                raise ConfigurationError(f"{where}: unknown words {sorted(unknown)} or a single $")
-            if channel == "sms" and _OPT_OUT_WORDS.search(line):
-                raise ConfigurationError(f"{where}: has a word that carriers read as an opt-out")
 
 
 def full_date(locale: Locale, moment: datetime, zone: str) -> str:
