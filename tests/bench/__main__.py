@@ -10,13 +10,14 @@ from rich.console import Console
 from rich.table import Table
 
 from reminders.model import Channel
-from tests.bench import memory, merging, sending
+from tests.bench import fanout, memory, merging, sending
 from tests.bench.world import World, world
 
 Figure = tuple[str, str, str, str]
 SENT = 20_000
 WANTED_RATE = 3000
 LIMIT = 20
+MAPPED = 100
 
 
 def merge_figures(server: World, is_full: bool, console: Console) -> Iterable[Figure]:
@@ -58,6 +59,16 @@ def send_figures(server: World, console: Console) -> Iterable[Figure]:
     )
 
 
+def fan_out_figures(server: World, console: Console) -> Iterable[Figure]:
+    each, few = fanout.measure(server, [(MAPPED, MAPPED), (SENT, fanout.FEW_TASKS)], console.log)
+    yield (
+        "reminders in five minutes on real Airflow: a few batches / a mapped task for each",
+        f"{few.in_five_minutes / each.in_five_minutes:,.0f}",
+        "> 1",
+        f"{few.in_five_minutes:,.0f} and {each.in_five_minutes:,.0f}, each by the same dispatch path",
+    )
+
+
 def memory_figures(server: World, is_full: bool, console: Console) -> Iterable[Figure]:
     most_sent = 100_000 if is_full else SENT
     for what, measure, most in (("extract", memory.of_extract, 100_000), ("dispatch", memory.of_dispatch, most_sent)):
@@ -88,6 +99,7 @@ def main() -> None:
             merge_figures(server, options.full, console),
             send_figures(server, console),
             memory_figures(server, options.full, console),
+            fan_out_figures(server, console),
         ):
             for figure in figures:
                 table.add_row(*figure)
