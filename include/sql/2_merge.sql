@@ -46,7 +46,8 @@ WITH open_row AS (
                WHEN s.appointment_id IS NULL AND (%(cancels_nothing)s::boolean OR r.account_id = ANY (%(shrunken)s::text[])) THEN NULL
                WHEN s.appointment_id IS NULL THEN 'not_in_book'
                WHEN s.slot_at <> r.slot_at THEN 'moved'
-               WHEN s.status = 'cancelled' THEN 'cancelled_in_book'
+               WHEN r.step = 0 AND s.status <> 'cancelled' THEN 'reinstated'
+               WHEN r.step > 0 AND s.status = 'cancelled' THEN 'cancelled_in_book'
                WHEN s.status = 'confirmed' THEN 'confirmed'
            END AS fate,
            r.channel, r.due_at, r.expires_at, r.wait, r.has_lower_rung,
@@ -69,6 +70,20 @@ WHERE g.logical_date = %(logical_date)s AND s.status NOT IN ('cancelled', 'confi
   AND NOT EXISTS (SELECT FROM open_row o
                   WHERE (o.account_id, o.appointment_id, o.slot_at, o.step)
                       = (g.account_id, g.appointment_id, g.slot_at, g.step))
+UNION ALL
+-- The notice of a cancellation, where the account wants one and the address has had an email about the slot.
+SELECT s.account_id, s.appointment_id, s.slot_at, 0, NULL, 'email', %(logical_date)s, s.slot_at, '0', false,
+       s.email_hash, s.email_masked
+FROM reminders.staged_appointment s, reminders.policy_of(s.account_id) p
+WHERE s.logical_date = %(logical_date)s AND s.status = 'cancelled' AND s.slot_at > greatest(%(logical_date)s, %(now)s)
+  AND p.has_cancellation_notice
+  AND EXISTS (SELECT FROM reminders.reminder r
+              WHERE (r.account_id, r.appointment_id, r.slot_at, r.address_hash)
+                  = (s.account_id, s.appointment_id, s.slot_at, s.email_hash)
+                AND r.step > 0 AND r.channel = 'email' AND r.state IN ('delivered', 'unknown'))
+  AND NOT EXISTS (SELECT FROM reminders.reminder r
+                  WHERE (r.account_id, r.appointment_id, r.slot_at, r.step)
+                      = (s.account_id, s.appointment_id, s.slot_at, 0))
 
 -- name: analyze_merge
 -- Without statistics the planner would hash the whole ledger.
@@ -89,7 +104,7 @@ WITH merged AS (
     USING merge_source AS s
     ON (r.account_id, r.appointment_id, r.slot_at, r.step) = (s.account_id, s.appointment_id, s.slot_at, s.step)
     WHEN MATCHED AND r.state IN ('pending', 'held') AND s.fate IS NOT NULL THEN UPDATE SET
-        state = CASE WHEN s.fate IN ('moved', 'confirmed') THEN 'superseded' ELSE 'cancelled' END,
+        state = CASE WHEN s.fate IN ('moved', 'confirmed', 'reinstated') THEN 'superseded' ELSE 'cancelled' END,
         reason = s.fate, ended_at = %(now)s, deferred_for = NULL, not_before_at = NULL
     WHEN MATCHED AND r.state IN ('pending', 'held') THEN UPDATE SET
         adopted_by = greatest(r.adopted_by, %(logical_date)s), address_hash = coalesce(s.address_hash, r.address_hash),

@@ -5,7 +5,7 @@ SET LOCAL enable_nestloop = off
 -- name: plan_contacts
 -- Ready reminders become contacts by account and address, nearest appointment first, each account's calls at its pace.
 WITH ready AS (
-    SELECT r.reminder_id, r.account_id, r.channel, r.address_hash, r.slot_at, s.zone
+    SELECT r.reminder_id, r.account_id, r.channel, r.step = 0 AS is_cancellation, r.address_hash, r.slot_at, s.zone
     FROM reminders.reminder r
     JOIN reminders.staged_appointment s
         ON (s.logical_date, s.account_id, s.appointment_id) = (r.adopted_by, r.account_id, r.appointment_id)
@@ -14,7 +14,7 @@ WITH ready AS (
 ), bundle AS (
     SELECT account_id, channel, address_hash, min(zone) AS zone, min(slot_at) AS nearest_at,
            array_agg(reminder_id ORDER BY slot_at, reminder_id) AS reminder_ids
-    FROM ready GROUP BY account_id, channel, address_hash
+    FROM ready GROUP BY account_id, channel, is_cancellation, address_hash
 ), paced AS (
     -- An address is contacted by one account in a cycle; the others wait for its gap to pass.
     SELECT b.*, row_number() OVER (PARTITION BY b.account_id, b.channel ORDER BY b.nearest_at, b.address_hash) AS place_of_account

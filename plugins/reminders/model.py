@@ -94,7 +94,7 @@ class Visit:
 @dataclass(frozen=True, slots=True)
 class Contact:
     """All that a channel needs for one email, text or call. Never logged, never pickled, never put into XCom; its repr
-    leaves out who is contacted and where.
+    leaves out who is contacted and where. `is_cancellation`: the email says that the visits do not take place.
 
     `reference` is stable for the contact, opaque, and free of personal data: it becomes the Message-ID and part of
     the status callback's URL. `address` is an email address or an E.164 number. `expires_at` is when the contact
@@ -112,6 +112,7 @@ class Contact:
     locale: str
     visits: tuple[Visit, ...]
     expires_at: datetime
+    is_cancellation: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseHook, Variable, get_current_context, task
+from airflow.sdk import Asset, BaseHook, Variable, get_current_context, task
 from airflow.sdk.exceptions import AirflowRuntimeError
 
 from reminders.errors import ConfigurationError
@@ -35,6 +35,8 @@ BATCHES = {"email": 3, "sms": 2, "call": 1}
 RATES = {"email": 20.0, "sms": 10.0, "call": 1.0}
 MARK = "reminders_mark"
 SECRET = "reminders_address_secret"
+# Others schedule their DAGs on it: a cycle has brought the ledger up to date.
+LEDGER = Asset("delivery_ledger")
 
 
 def now() -> datetime:
@@ -168,7 +170,7 @@ def dispatch(batch_id: int) -> dict[str, int]:
         return send_batch(ledger, watch, batch_id, sending, rates, clock, DISPATCH_TIME_LIMIT)
 
 
-@task(trigger_rule="all_done")
+@task(trigger_rule="all_done", outlets=[LEDGER])
 def close_cycle() -> dict[str, Any]:
     """Write the cycle's row and check the invariants; fails when anything upstream failed or a promise is broken."""
     logical_date, _, _ = cycle_key()

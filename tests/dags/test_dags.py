@@ -51,6 +51,7 @@ def test_dispatch_is_never_retried_and_the_leaf_always_runs(bag: Any) -> None:
     assert dag.get_task("dispatch").retries == 0
     assert dag.get_task("close_cycle").trigger_rule == "all_done"
     assert [task.task_id for task in dag.leaves] == ["close_cycle"]
+    assert [asset.name for asset in dag.get_task("close_cycle").outlets] == ["delivery_ledger"]
 
 
 @pytest.mark.parametrize("path", sorted(DAGS.glob("*.py")), ids=lambda path: path.stem)

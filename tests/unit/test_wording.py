@@ -45,7 +45,7 @@ def contact(*visits: Visit, locale: str = "en-US", account: str = "Dr. Smith", p
 
 
 def everything_said(of: Contact, overrides: wording.Overrides | None = None) -> list[str]:
-    mail, gone = wording.email(of, overrides), wording.cancellation(of, overrides)
+    mail, gone = wording.email(of, overrides), wording.email(replace(of, is_cancellation=True), overrides)
     return [
         wording.sms(of, overrides),
         wording.call(of, overrides),

@@ -93,9 +93,12 @@ CREATE TABLE reminders.account_policy (
     email_ceiling integer NOT NULL DEFAULT 5000 CHECK (email_ceiling > 0),
     sms_ceiling integer NOT NULL DEFAULT 2000 CHECK (sms_ceiling > 0),
     call_ceiling integer NOT NULL DEFAULT 500 CHECK (call_ceiling > 0),
+    has_cancellation_notice boolean NOT NULL DEFAULT false,
     CONSTRAINT hours_open CHECK (opens < closes)
 );
 COMMENT ON TABLE reminders.account_policy IS 'Hours, pace, caps and ceilings of an account; the row of account * serves those without one.';
+COMMENT ON COLUMN reminders.account_policy.has_cancellation_notice IS
+    'Whether a client who had an email about a slot gets one more when the book cancels it, to clear the calendar.';
 INSERT INTO reminders.account_policy (account_id) VALUES ('*');
 
 CREATE TABLE reminders.permitted_country (country char(2) PRIMARY KEY);
@@ -147,7 +150,7 @@ CREATE TABLE reminders.reminder (
     account_id text NOT NULL,
     appointment_id text NOT NULL,
     slot_at timestamptz NOT NULL,
-    step smallint NOT NULL CHECK (step BETWEEN 1 AND 20),
+    step smallint NOT NULL CHECK (step BETWEEN 0 AND 20),
     channel text NOT NULL CHECK (channel IN ('email', 'sms', 'call')),
     state text NOT NULL DEFAULT 'pending' REFERENCES reminders.state,
     reason text,
@@ -168,6 +171,7 @@ CREATE TABLE reminders.reminder (
     delivered_at timestamptz,
     delivery_evidence text,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    CONSTRAINT cancellation_is_an_email CHECK (step > 0 OR channel = 'email'),
     CONSTRAINT reminder_once UNIQUE (account_id, appointment_id, slot_at, step),
     CONSTRAINT slot_is_a_minute CHECK (extract(second FROM slot_at) = 0),
     CONSTRAINT window_runs_forward CHECK (due_at < expires_at AND expires_at <= slot_at),
@@ -182,6 +186,8 @@ CREATE TABLE reminders.reminder (
     CONSTRAINT deferred_is_pending CHECK (deferred_for IS NULL OR state IN ('pending', 'held'))
 ) WITH (fillfactor = 80);
 COMMENT ON TABLE reminders.reminder IS 'The delivery ledger: one row for each step of an appointment''s slot, for ever.';
+COMMENT ON COLUMN reminders.reminder.step IS
+    'The rung of the ladder, from 1; 0 is the notice that the slot is cancelled, no rung and no proof for one.';
 -- ended_at and not state stands in the predicate, so that the changes of an open row stay heap-only.
 CREATE INDEX reminder_open ON reminders.reminder (adopted_by, account_id, appointment_id) WHERE ended_at IS NULL;
 CREATE INDEX reminder_by_contact ON reminders.reminder (contact_id) WHERE contact_id IS NOT NULL;

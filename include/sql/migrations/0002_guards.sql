@@ -96,7 +96,8 @@ CREATE VIEW reminders.rung_end AS
         JOIN reminders.reminder c ON c.contact_id = g.contact_id AND c.slot_at = g.slot_at AND c.step = g.step
         WHERE r.reason = 'slot_already_contacted' AND NOT g.is_uncontacted
           AND (g.account_id, g.address_hash, g.slot_at, g.step) = (r.account_id, r.address_hash, r.slot_at, r.step)
-        LIMIT 1) AS covering ON true;
+        LIMIT 1) AS covering ON true
+    WHERE r.step > 0;
 COMMENT ON VIEW reminders.rung_end IS
     'How each rung stands for the ladder: one whose address another contact had reached stands as that contact does.';
 
@@ -160,7 +161,7 @@ CREATE FUNCTION reminders.lower_rungs_unreachable(
     p_account_id text, p_appointment_id text, p_slot_at timestamptz, p_step smallint)
 RETURNS boolean LANGUAGE sql STABLE AS $$
     SELECT coalesce(bool_and(reminders.is_unreachable(lower.state, lower.reason)), false)
-    FROM reminders.reminder lower
+    FROM reminders.rung_end lower
     WHERE lower.account_id = p_account_id AND lower.appointment_id = p_appointment_id
       AND lower.slot_at = p_slot_at AND lower.step < p_step
 $$;

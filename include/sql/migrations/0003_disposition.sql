@@ -27,6 +27,7 @@ INSERT INTO reminders.verdict VALUES
     ('cancelled_in_book', 'cancelled', 'the book has cancelled the appointment since the merge'),
     ('confirmed', 'superseded', 'the client has confirmed the slot since the merge'),
     ('moved', 'superseded', 'the book has moved the appointment since the merge'),
+    ('reinstated', 'superseded', 'the book has taken the cancellation back before its notice went'),
     ('visit_over', 'superseded', 'the book says that the visit is over, or was missed'),
     ('moved_back', 'superseded', 'a contact named another time before the slot was moved back'),
     ('slot_already_contacted', 'superseded', 'the address was already contacted about this slot and step'),
@@ -101,7 +102,8 @@ WITH fact AS (
         WHEN f.expires_at <= p_now AND f.deferred_for = 'wait_for_week' THEN 'weekly_cap'
         WHEN f.expires_at <= p_now AND f.deferred_for = 'refused_by_guard' THEN 'refused_by_guard'
         WHEN f.expires_at <= p_now THEN 'too_late'
-        WHEN f.status = 'cancelled' THEN 'cancelled_in_book'
+        WHEN f.step = 0 AND f.status <> 'cancelled' THEN 'reinstated'
+        WHEN f.step > 0 AND f.status = 'cancelled' THEN 'cancelled_in_book'
         WHEN f.book_slot_at <> f.slot_at THEN 'moved'
         WHEN f.status = 'confirmed' THEN 'confirmed'
         WHEN f.status IN ('completed', 'no_show') THEN 'visit_over'

@@ -50,24 +50,12 @@ _ABOUT_OUR_SESSION = frozenset({500, 501, 502, 503, 504, 530, 534, 535, 538})
 def build_email(
     contact: Contact, sender: str, now: datetime, overrides: wording.Overrides | None = None
 ) -> EmailMessage:
-    """The reminder: text and HTML, and a calendar file that adds or moves an entry for each visit.
+    """Text and HTML, and a calendar file that adds, moves or (for a cancellation) cancels an entry for each visit.
 
     `sender` is our address, `now` is timezone-aware. Raises `AddressRefused` for an address that cannot be written in
     a header.
     """
-    return _build(contact, sender, now, wording.email(contact, overrides), is_cancelled=False)
-
-
-def build_cancellation(
-    contact: Contact, sender: str, now: datetime, overrides: wording.Overrides | None = None
-) -> EmailMessage:
-    """The notice that the visits do not take place, with a calendar file that cancels their entries."""
-    return _build(contact, sender, now, wording.cancellation(contact, overrides), is_cancelled=True)
-
-
-def _build(
-    contact: Contact, sender: str, now: datetime, words: wording.EmailWording, *, is_cancelled: bool
-) -> EmailMessage:
+    words = wording.email(contact, overrides)
     sender = parseaddr(sender)[1]
     message = EmailMessage(policy=POLICY)
     message["From"] = Address(display_name=wording.account_name(contact), addr_spec=sender)
@@ -80,12 +68,11 @@ def _build(
     message["Auto-Submitted"] = "auto-generated"
     message.set_content(words.text)
     message.add_alternative(words.html, subtype="html")
-    method = "CANCEL" if is_cancelled else "PUBLISH"
     message.add_attachment(
-        calendar(contact, sender, now, words.summary, is_cancelled=is_cancelled).decode(),
+        calendar(contact, sender, now, words.summary).decode(),
         subtype="calendar",
         filename="appointment.ics",
-        params={"method": method},
+        params={"method": method(contact)},
     )
     # After the parts: adding one takes the content headers away.
     message["Content-Language"] = words.language
@@ -118,15 +105,20 @@ def uid(contact: Contact, visit: Visit) -> str:
     return hashlib.sha256(b"%d:%b:%b" % (len(account), account, visit.appointment_id.encode())).hexdigest()
 
 
-def calendar(contact: Contact, sender: str, now: datetime, summary: str, *, is_cancelled: bool) -> bytes:
-    """The iCalendar object of the contact's visits, times in UTC, METHOD PUBLISH or CANCEL (RFC 5546, 3.2.1, 3.2.5).
+def method(contact: Contact) -> str:
+    """What calendars are to do with the entries (RFC 5546, 3.2.1 and 3.2.5)."""
+    return "CANCEL" if contact.is_cancellation else "PUBLISH"
+
+
+def calendar(contact: Contact, sender: str, now: datetime, summary: str) -> bytes:
+    """The iCalendar object of the contact's visits, times in UTC.
 
     An entry has a summary and its time, and no place, person or description.
     """
     book = Calendar()
     book.add("prodid", "-//Ringonce//Appointment reminders//EN")
     book.add("version", "2.0")
-    book.add("method", "CANCEL" if is_cancelled else "PUBLISH")
+    book.add("method", method(contact))
     for visit in contact.visits:
         entry = Event()
         entry.add("uid", uid(contact, visit))
@@ -135,8 +127,8 @@ def calendar(contact: Contact, sender: str, now: datetime, summary: str, *, is_c
         if visit.ends_at > visit.starts_at:
             entry.add("dtend", visit.ends_at.astimezone(UTC))
         # RFC 5546, 2.1.4: a cancellation supersedes the last revision only with a higher number.
-        entry.add("sequence", visit.sequence + int(is_cancelled))
-        entry.add("status", "CANCELLED" if is_cancelled else "CONFIRMED")
+        entry.add("sequence", visit.sequence + int(contact.is_cancellation))
+        entry.add("status", "CANCELLED" if contact.is_cancellation else "CONFIRMED")
         entry.add("summary", summary)
         entry.add("class", "PRIVATE")
         entry.add("organizer", f"mailto:{sender}")

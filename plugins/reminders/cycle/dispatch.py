@@ -31,6 +31,8 @@ HOLDS_ARE_FRESH_FOR = 1.0
 LAST_CALL = timedelta(seconds=40)
 LEASE = timedelta(seconds=60)
 MOST_AT_ONCE = 64
+# No rung of the ladder: the email that takes a cancelled appointment out of the client's calendar.
+CANCELLATION_STEP = 0
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ def contacts(rows: Iterable[Row]) -> list[Contact]:
                 account_email=first["account_email"],
                 locale=first["locale"],
                 expires_at=min(row["expires_at"] for row in visits),
+                is_cancellation=first["step"] == CANCELLATION_STEP,
                 visits=tuple(
                     Visit(
                         AppointmentId(row["appointment_id"]),

@@ -192,7 +192,7 @@ class Ledger:
             self.connection.execute(statement("make_merge_source"))
             self.connection.execute(
                 statement("stage_merge"),
-                {"logical_date": logical_date, "cancels_nothing": "*" in shrunken, "shrunken": shrunken},
+                {"logical_date": logical_date, "now": now, "cancels_nothing": "*" in shrunken, "shrunken": shrunken},
             )
             for name in ("analyze_merge", "keep_merge_by_key", "keep_merge_from_sorting"):
                 self.connection.execute(statement(name))

@@ -28,7 +28,7 @@ from reminders.wording.language import (
 )
 from reminders.wording.names import LONGEST_ACCOUNT, LONGEST_LOCATION, LONGEST_PHONE, clean, cut, first_name
 
-__all__ = ["EmailWording", "Overrides", "account_name", "call", "cancellation", "email", "sms"]
+__all__ = ["EmailWording", "Overrides", "account_name", "call", "email", "sms"]
 
 MOST_SMS_CHARACTERS = 1_600  # Twilio, Message resource, Body
 MOST_TWIML_CHARACTERS = 4_000  # Twilio, Call resource, Twiml
@@ -53,16 +53,8 @@ def account_name(contact: Contact) -> str:
 
 
 def email(contact: Contact, overrides: Overrides | None = None) -> EmailWording:
-    """The reminder of all the contact's visits, each in its client's zone."""
-    return _email(contact, overrides, "subject", "intro")
-
-
-def cancellation(contact: Contact, overrides: Overrides | None = None) -> EmailWording:
-    """The notice that the contact's visits do not take place."""
-    return _email(contact, overrides, "subject_cancelled", "intro_cancelled")
-
-
-def _email(contact: Contact, overrides: Overrides | None, subject: str, intro: str) -> EmailWording:
+    """The reminder of all the contact's visits, or the notice of their cancellation, each in its client's zone."""
+    subject, intro = ("subject_cancelled", "intro_cancelled") if contact.is_cancellation else ("subject", "intro")
     tongue, account = language(contact.locale), account_name(contact)
     phone = _written_phone(contact.account_phone)
     names = list(dict.fromkeys(filter(None, (first_name(visit.client_name) for visit in contact.visits))))
