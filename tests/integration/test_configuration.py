@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -105,3 +106,16 @@ def test_the_ledger_knows_every_line_language_and_name_of_the_house(operator: An
         assert known == house
         for name in PLACEHOLDERS:
             operator.execute(OWN + "(%s, %s, 'sms', 'text', %s)", (name, language, f"${name} ${{{name}}}"))
+
+
+def test_what_the_guide_writes_is_taken_and_its_table_is_true(operator: Any) -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "configuring.md").read_text(encoding="utf-8")
+    written = re.findall(r"^```sql\n(.*?)^```", guide, re.DOTALL | re.MULTILINE)
+    assert len(written) == 4
+    for block in written:
+        operator.execute(block)
+    told = set(re.findall(r"`([a-z_]+)`", "".join(re.findall(r"^\| `.*? \|", guide, re.MULTILINE))))
+    columns = operator.execute(
+        "SELECT attname FROM pg_attribute WHERE attrelid = 'reminders.account_policy'::regclass AND attnum > 0"
+    ).fetchall()
+    assert told == {column for (column,) in columns} - {"account_id"}
