@@ -23,16 +23,27 @@ LEFT JOIN booking.client c ON c.client_id = a.client_id AND c.account_id = a.acc
 LEFT JOIN booking.account o ON o.account_id = a.account_id
 WHERE a.starts_at >= %(from_at)s AND a.starts_at < %(until_at)s OR a.appointment_id = ANY (%(appointment_ids)s)
 
--- name: unstage_appointments
--- Staging a logical date again replaces what it staged before; what is over a day old goes too.
-DELETE FROM reminders.staged_appointment
-WHERE logical_date = %(logical_date)s OR read_at < %(now)s - interval '1 day'
+-- name: readings_to_unstage
+-- Staging a logical date again replaces what it staged before; what was read over a day ago goes too.
+WITH RECURSIVE reading AS (
+    -- From date to date by the key: a day's readings are many rows, and no cycle should go through them all.
+    SELECT min(logical_date) AS logical_date FROM reminders.staged_appointment
+    UNION ALL
+    SELECT (SELECT min(s.logical_date) FROM reminders.staged_appointment s WHERE s.logical_date > reading.logical_date)
+    FROM reading WHERE reading.logical_date IS NOT NULL
+)
+SELECT logical_date FROM reading
+WHERE logical_date = %(logical_date)s
+   OR (SELECT s.read_at FROM reminders.staged_appointment s WHERE s.logical_date = reading.logical_date LIMIT 1)
+      < %(now)s - interval '1 day'
 
 -- name: unstage_rungs
--- The rungs go with their appointments.
-DELETE FROM reminders.staged_rung g
-WHERE NOT EXISTS (SELECT FROM reminders.staged_appointment s
-                  WHERE (s.logical_date, s.account_id, s.appointment_id) = (g.logical_date, g.account_id, g.appointment_id))
+-- The rungs of these logical dates.
+DELETE FROM reminders.staged_rung WHERE logical_date = ANY (%(logical_dates)s)
+
+-- name: unstage_appointments
+-- The appointments of these logical dates.
+DELETE FROM reminders.staged_appointment WHERE logical_date = ANY (%(logical_dates)s)
 
 -- name: copy_appointments
 -- One row for each appointment that was read, addresses normalised and hashed.

@@ -163,8 +163,9 @@ class Ledger:
         """Replace what `logical_date` has staged by `chunks` of (appointment rows, rung rows); return how many came."""
         staged = 0
         with self.acting_as(PLANNER):
-            self.connection.execute(statement("unstage_appointments"), {"logical_date": logical_date, "now": now})
-            self.connection.execute(statement("unstage_rungs"))
+            gone = [row["logical_date"] for row in self._all("readings_to_unstage", logical_date=logical_date, now=now)]
+            for name in ("unstage_rungs", "unstage_appointments"):
+                self.connection.execute(statement(name), {"logical_dates": gone})
             for appointments, rungs in chunks:
                 self._copy("copy_appointments", appointments)
                 self._copy("copy_rungs", rungs)
