@@ -21,7 +21,31 @@ UNION ALL
 SELECT guard FROM unnest(%(triggers)s::text[]) AS guard
 WHERE NOT EXISTS (SELECT FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
                   JOIN pg_namespace n ON n.oid = c.relnamespace
-                  WHERE n.nspname = 'reminders' AND c.relname || '.' || t.tgname = guard AND t.tgenabled <> 'D')
+                  WHERE n.nspname = 'reminders' AND c.relname || '.' || t.tgname = guard
+                    AND (t.tgenabled = 'A' OR t.tgenabled = 'O' AND current_setting('session_replication_role') <> 'replica'))
+
+-- name: excessive_rights
+-- What the running system may do though it must not: a superuser or an owner passes every guard, and DELETE forgets.
+WITH running AS (
+    SELECT oid, rolname, rolsuper FROM pg_roles WHERE rolname = session_user OR rolname = ANY (%(roles)s::text[])
+), relation AS (
+    SELECT c.relname, c.relowner, c.relacl FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = 'reminders' AND c.relkind IN ('r', 'p')
+), owning AS (
+    SELECT relowner AS oid FROM relation
+    UNION SELECT p.proowner FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = 'reminders'
+    UNION SELECT nspowner FROM pg_namespace WHERE nspname = 'reminders'
+)
+SELECT format('%%s is a superuser', rolname) AS excess FROM running WHERE rolsuper
+UNION ALL
+SELECT format('%%s may act as %%s, which owns the ledger', r.rolname, pg_get_userbyid(o.oid))
+FROM running r, owning o WHERE NOT r.rolsuper AND pg_has_role(r.oid, o.oid, 'MEMBER')
+UNION ALL
+SELECT format('%%s may %%s %%s', CASE a.grantee WHEN 0 THEN 'everybody' ELSE pg_get_userbyid(a.grantee) END,
+              a.privilege_type, r.relname)
+FROM relation r, aclexplode(r.relacl) a
+WHERE a.grantee <> r.relowner AND a.privilege_type IN ('DELETE', 'TRUNCATE', 'TRIGGER')
+  AND NOT (r.relname = ANY (%(stages)s::text[]) AND a.privilege_type = 'DELETE')
 
 -- name: reserve_attempts
 -- The next attempt numbers may be used; the mark outside the database is raised before any of them is.

@@ -5,7 +5,6 @@ The only module that imports Airflow. Only ids and counts pass through XCom.
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -107,12 +106,7 @@ def preflight() -> None:
     kept = Variable.get(MARK, default=None)
     with ledger_db() as ledger:
         ledger.check_schema()
-        check(
-            ledger,
-            json.loads(kept) if kept else None,
-            lambda mark: Variable.set(MARK, json.dumps(mark)),
-            secret_fingerprint(address_secret()),
-        )
+        check(ledger, kept, lambda mark: Variable.set(MARK, mark), secret_fingerprint(address_secret()))
 
 
 @task

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,21 +11,31 @@ from reminders.store.ledger import Ledger
 
 RESERVED_FOR_A_CYCLE = 100_000
 IDENTITY = ("system_identifier", "timeline", "database_oid")
+# A person's word, in the place of the mark, that the ledger is to be taken as it is.
+ACCEPT = "accept"
+WAY_OUT = f"compare the ledger with the provider's list, then set the Variable reminders_mark to {ACCEPT} to go on"
 
 Mark = Mapping[str, Any]
 
 
-def preflight(
-    ledger: Ledger, mark: Mark | None, keep_mark: Callable[[dict[str, Any]], None], secret_fingerprint: str
-) -> None:
+def preflight(ledger: Ledger, kept: str | None, keep_mark: Callable[[str], None], secret_fingerprint: str) -> None:
     """Raise `PreflightError` unless sending is safe; then raise the mark outside the database by `keep_mark`.
 
-    `mark` is what the last cycle kept outside the ledger (None at the first use). The ledger reserves attempt numbers
-    before the mark is raised, so that a crash between the two leaves the ledger ahead, which is harmless.
+    `kept` is what the last cycle kept outside the ledger: None at the first use of a ledger that was never used, or
+    `ACCEPT`. The ledger reserves attempt numbers before the mark is raised, so that a crash between the two leaves the
+    ledger ahead, which is harmless.
     """
     missing = ledger.missing_guards()
     if missing:
-        raise PreflightError(f"guards are missing from the ledger: {', '.join(missing)}; run the migrations")
+        raise PreflightError(
+            f"guards are missing from the ledger or switched off: {', '.join(missing)}; put them back as "
+            "include/sql/migrations defines them"
+        )
+    excessive = ledger.excessive_rights()
+    if excessive:
+        raise PreflightError(
+            f"the running system may do what it must not: {'; '.join(excessive)}; take that right back"
+        )
     identity = ledger.identity()
     known = identity["secret_fingerprint"]
     if known is not None and known != secret_fingerprint:
@@ -32,23 +43,42 @@ def preflight(
             "the Variable reminders_address_secret is not the key that the ledger's addresses were hashed with: "
             "put the old key back, or everybody could be contacted again"
         )
-    if mark is not None:
-        check_memory(identity, mark)
+    if kept != ACCEPT:
+        check_memory(identity, read_mark(kept))
     reserved_to = ledger.reserve_attempts(RESERVED_FOR_A_CYCLE, secret_fingerprint)
-    keep_mark({**{name: identity[name] for name in IDENTITY}, "reserved_to": reserved_to})
+    keep_mark(json.dumps({**{name: identity[name] for name in IDENTITY}, "reserved_to": reserved_to}))
 
 
-def check_memory(identity: Mark, mark: Mark) -> None:
-    """Raise `PreflightError` when the ledger is another one, or knows of fewer attempts, than the mark says."""
-    changed = [name for name in IDENTITY if identity[name] != mark.get(name)]
-    if changed:
+def read_mark(kept: str | None) -> Mark | None:
+    """The mark that an earlier cycle kept; None when there is none. Raises `PreflightError` for anything else."""
+    if kept is None:
+        return None
+    try:
+        mark = json.loads(kept)
+        return {**{name: mark[name] for name in IDENTITY}, "reserved_to": int(mark["reserved_to"])}
+    except (ValueError, TypeError, KeyError) as error:
         raise PreflightError(
-            f"the ledger is not the one of the last cycle ({', '.join(changed)} changed): compare it with the "
-            "provider's list, then delete the Variable reminders_mark to go on"
-        )
+            f"the Variable reminders_mark is not what a cycle keeps: is the ledger? {WAY_OUT}"
+        ) from error
+
+
+def check_memory(identity: Mark, mark: Mark | None) -> None:
+    """Raise `PreflightError` when the ledger is another one, or knows of fewer attempts, than the mark says.
+
+    A ledger that was used before, without a mark, is refused too: nothing shows that it has not forgotten.
+    """
+    if mark is None:
+        if identity["reserved_to"] > 0:
+            raise PreflightError(
+                "the ledger was used before, but the Variable reminders_mark, which shows that it has forgotten "
+                f"nothing, is missing: {WAY_OUT}"
+            )
+        return
+    changed = [name for name in IDENTITY if identity[name] != mark[name]]
+    if changed:
+        raise PreflightError(f"the ledger is not the one of the last cycle ({', '.join(changed)} changed): {WAY_OUT}")
     if identity["reserved_to"] < mark["reserved_to"]:
         raise PreflightError(
             f"the ledger has forgotten: it knows attempts up to {identity['reserved_to']}, the mark says "
-            f"{mark['reserved_to']}; compare it with the provider's list, then delete the Variable "
-            "reminders_mark to go on"
+            f"{mark['reserved_to']}; {WAY_OUT}"
         )

@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 
 PLANNER = "reminders_planner"
 DISPATCHER = "reminders_dispatcher"
+ROLES = (PLANNER, DISPATCHER, "reminders_webhook", "reminders_operator", "reminders_analyst")
+# What a cycle has read of the book: the only rows that are ever deleted.
+STAGES = ("staged_appointment", "staged_rung")
 MOST_STEPS = 20
 MOST_TRIES = 5
 
@@ -36,13 +39,22 @@ CONSTRAINTS = (
     "reminder_once",
     "ended_has_time_and_reason",
     "contacted_has_contact",
+    "delivered_has_evidence",
     "window_runs_forward",
     "slot_is_a_minute",
+    "attempt_ended",
+    "attempt_deadline",
     "book_is_fresh",
     "number_may_be_dialled",
     "address_cap_kept",
     "address_gap_kept",
     "daily_ceiling_kept",
+    # A counter or an event that could be there twice would count for nothing.
+    "address_cap_pkey",
+    "address_gap_pkey",
+    "daily_ceiling_pkey",
+    "suppression_pkey",
+    "provider_event_pkey",
 )
 UNIQUE_INDEXES = ("contacted_once", "provider_id_once", "one_open_attempt", "one_open_call", "one_hold_for_a_scope")
 TRIGGERS = (
@@ -128,6 +140,12 @@ class Ledger:
                 triggers=list(TRIGGERS),
             )
         return sorted(row["guard"] for row in found)
+
+    def excessive_rights(self) -> list[str]:
+        """What the login and the roles may do though they must not, in words; empty when sending is safe."""
+        with self.acting_as(PLANNER):
+            found = self._all("excessive_rights", roles=list(ROLES), stages=list(STAGES))
+        return sorted(row["excess"] for row in found)
 
     def identity(self) -> Row:
         """Which database this is: system_identifier, timeline, database_oid, reserved_to, secret_fingerprint."""
