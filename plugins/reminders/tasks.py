@@ -48,7 +48,8 @@ def connection_of(conn_id: str) -> Any:
         return BaseHook.get_connection(conn_id)
     except Exception as error:
         raise ConfigurationError(
-            f"the connection {conn_id} is missing: set AIRFLOW_CONN_{conn_id.upper()} or add it in the Airflow UI"
+            f"the connection {conn_id} is missing or unreadable: set AIRFLOW_CONN_{conn_id.upper()} or add it in the "
+            "Airflow UI"
         ) from error
 
 
@@ -61,7 +62,9 @@ def database(conn_id: str) -> Iterator[Any]:
     try:
         connection: Any = PostgresHook(postgres_conn_id=conn_id).get_conn()
     except Exception as error:
-        raise ConfigurationError(f"{conn_id} does not answer ({type(error).__name__}): is the server up?") from None
+        raise ConfigurationError(
+            f"{conn_id} does not answer ({type(error).__name__}): is the server up, are login and password right?"
+        ) from None
     try:
         yield connection
     finally:
