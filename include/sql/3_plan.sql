@@ -19,10 +19,16 @@ WITH ready AS (
     -- An address is contacted by one account in a cycle; the others wait for its gap to pass.
     SELECT b.*, row_number() OVER (PARTITION BY b.account_id, b.channel ORDER BY b.nearest_at, b.address_hash) AS place_of_account
     FROM (SELECT DISTINCT ON (address_hash) * FROM bundle ORDER BY address_hash, nearest_at, account_id) b
+), recent AS (
+    -- Cycles that follow close, as after a pause or by hand, share the pace; four minutes let a cycle start early.
+    SELECT c.account_id, count(*) AS calls FROM reminders.contact c
+    WHERE c.channel = 'call' AND c.batch_id = ANY (ARRAY(
+        SELECT b.batch_id FROM reminders.batch b WHERE b.planned_at > %(now)s - interval '4 minutes'))
+    GROUP BY c.account_id
 ), ranked AS (
     SELECT p.*, row_number() OVER (PARTITION BY p.channel ORDER BY p.nearest_at, p.account_id, p.address_hash) AS place
-    FROM paced p, reminders.policy_of(p.account_id) policy
-    WHERE p.channel <> 'call' OR p.place_of_account <= policy.call_pace
+    FROM paced p LEFT JOIN recent USING (account_id), reminders.policy_of(p.account_id) policy
+    WHERE p.channel <> 'call' OR p.place_of_account <= policy.call_pace - coalesce(recent.calls, 0)
 ), kept AS (
     SELECT r.*, c.batches, ((r.place - 1) %% c.batches) AS batch_of_channel
     FROM ranked r

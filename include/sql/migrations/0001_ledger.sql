@@ -199,6 +199,7 @@ CREATE TABLE reminders.batch (
     share smallint NOT NULL CHECK (share > 0),
     planned_at timestamptz NOT NULL
 );
+CREATE INDEX batch_by_plan ON reminders.batch (planned_at);
 COMMENT ON COLUMN reminders.batch.share IS 'How many batches share the channel''s rate in this cycle.';
 
 CREATE TABLE reminders.contact (
