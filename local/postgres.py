@@ -368,14 +368,18 @@ def is_attached(segment: str) -> bool:
 
 def free_ports(first: int) -> Iterator[int]:
     """The ports from `first` on that nobody listens on at 127.0.0.1, at the moment of asking."""
-    for port in range(first, min(first + PORTS_TRIED, 65536)):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        yield port
+    return (port for port in range(first, min(first + PORTS_TRIED, 65536)) if is_free(port))
+
+
+def is_free(port: int) -> bool:
+    """Whether nobody listens on this port of 127.0.0.1 now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def last_line(told: str) -> str:

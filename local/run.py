@@ -35,7 +35,7 @@ from local.environment import (
     whole_environment,
     write_private,
 )
-from local.ports import Ports as FreePorts
+from local.ports import Ports as Claims
 from local.ports import PortsTaken
 from local.postgres import PostgresError, Server
 from local.processes import ProcessDied, Processes, Stopped
@@ -43,6 +43,7 @@ from local.report import Reached, Screen, missing_channels, reached_of
 
 CYCLE_SECONDS = 720.0
 READING_SECONDS = 10.0
+STARTS = 3
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 NOTHING_REACHED = Reached({"email": 0, "sms": 0, "call": 0}, {})
 
@@ -64,6 +65,7 @@ class Runner:
         self.processes = Processes(self.local / "logs", self.local / "processes.json", lambda: self.stop_requested)
         self.server = Server(self.local / "postgres")
         self.kept: Secrets = kept_secrets(self.local / "secrets.json")
+        self.claims = Claims()
         self.simulator_url: str | None = None
         self.is_fresh_book = False
 
@@ -103,13 +105,32 @@ class Runner:
             create_databases(self.server, dict(self.kept.passwords))
             stage.note = f"127.0.0.1:{self.server.port}"
         self.processes.check()
-        self.ports = free_ports(self.server.port)
+        self._start_parts()
+
+    def _start_parts(self) -> None:
+        """Start all but PostgreSQL; again on other ports when somebody took one between its choice and its use."""
+        for start in range(1, STARTS + 1):
+            self.ports = free_ports(self.claims, self.server.port)
+            try:
+                return self._start_on_ports()
+            except (ProcessDied, httpx.HTTPError):
+                self.processes.stop()
+                taken = self.claims.in_use()
+                if not taken or start == STARTS:
+                    raise
+                self.screen.say(f"Somebody else has taken port {taken[0]} meanwhile: starting again on another.")
+                self.claims.release()
+
+    def _start_on_ports(self) -> None:
         self.added = whole_environment(self.own, self.ports, self.kept, self.server.password, self.local)
         write_private(self.local / "env", shell_lines(self.added))
         self._migrate()
         self._load_book()
         self._start_simulator()
         self._warn_of_real_providers()
+        self._start_airflow()
+
+    def _start_airflow(self) -> None:
         self.airflow = Airflow(self.processes, for_components(self.own, self.added), self.ports.airflow_url)
         with self.screen.stage("Airflow's metadata"):
             self.airflow.migrate()
@@ -141,7 +162,7 @@ class Runner:
                 secret = self.kept.address_secret.encode()
                 with_history = not given(self.own, "ledger_db")
                 loaded = load_sample(self.server, datetime.now(UTC), secret, with_history=with_history)
-                self.is_fresh_book = loaded > 0
+                self.is_fresh_book |= loaded > 0
                 stage.note = f"{loaded} appointments" if loaded else "kept from an earlier run"
 
     def _start_simulator(self) -> None:
@@ -236,21 +257,21 @@ class Runner:
 
     def _stop(self) -> None:
         with self.screen.stage("Stopping"), ExitStack() as every:
+            every.callback(self.claims.release)
             every.callback((self.local / "env").unlink, missing_ok=True)
             every.callback(self.server.stop)
             every.callback(self.processes.stop)
 
 
-def free_ports(postgres: int) -> Ports:
+def free_ports(claims: Claims, postgres: int) -> Ports:
     """A port for each part, the usual one where it is free."""
-    ports = FreePorts()
     return Ports(
         postgres=postgres,
-        airflow=ports.take(8080),
-        worker_logs=ports.take(8793),
-        triggerer_logs=ports.take(8794),
-        simulator=ports.take(8025),
-        smtp=ports.take(2525),
+        airflow=claims.take(8080),
+        worker_logs=claims.take(8793),
+        triggerer_logs=claims.take(8794),
+        simulator=claims.take(8025),
+        smtp=claims.take(2525),
     )
 
 

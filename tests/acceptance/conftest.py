@@ -110,17 +110,20 @@ def deployment() -> Iterator[Deployment]:
     folder = Path(tempfile.mkdtemp(prefix="ringonce-acceptance-"))
     folder.chmod(0o755)
     processes = Processes(folder / "logs", folder / "processes.json")
-    with Server(folder / "postgres", fsync=False) as server, Simulator.spawn(log=folder / "network.jsonl") as network:
+    with (
+        Server(folder / "postgres", fsync=False) as server,
+        Simulator.spawn(log=folder / "network.jsonl") as network,
+        Ports() as free,
+    ):
         try:
-            yield started(folder, processes, server, network)
+            yield started(folder, processes, server, network, free)
         finally:
             processes.stop()
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def started(folder: Path, processes: Processes, server: Server, network: Simulator) -> Deployment:
+def started(folder: Path, processes: Processes, server: Server, network: Simulator, free: Ports) -> Deployment:
     own = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
-    free = Ports()
     ports = PortNumbers(
         postgres=server.port,
         airflow=free.take(28080),

@@ -7,16 +7,25 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
+import httpx
 import pytest
 from rich.console import Console
 
 from local.airflow import Run, TaskState, run_of, task_states
+from local.environment import Ports
+from local.ports import Ports as Claims
+from local.postgres import Server
+from local.processes import ProcessDied
 from local.report import Reached, Screen, missing_channels, reached_of
-from local.run import Runner, handled, main, only_one
+from local.run import Runner, free_ports, handled, main, only_one
 
 ROOT = Path(__file__).parents[2]
 SUMMARY = {
@@ -223,3 +232,76 @@ def test_a_real_provider_is_said_loudly(
     assert ("REAL" in told) is bool(named)
     assert all(name in told for name in named)
     assert ("sample book" in told) is warned_of_sample
+
+
+class Stranger(BaseHTTPRequestHandler):
+    """Some other program's server."""
+
+    def do_GET(self) -> None:
+        self.send_error(404)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def strangers() -> Iterator[Callable[[int], None]]:
+    """Call it with a port to have a stranger listen there until the test's end."""
+    with ExitStack() as every:
+
+        def listen(port: int) -> None:
+            server = every.enter_context(HTTPServer(("127.0.0.1", port), Stranger))
+            Thread(target=server.serve_forever, daemon=True).start()
+            every.callback(server.shutdown)
+
+        yield listen
+
+
+def starting_only_the_simulator(tmp_path: Path, screen: Screen, monkeypatch: pytest.MonkeyPatch) -> Runner:
+    for step in ("_migrate", "_load_book", "_start_airflow"):
+        monkeypatch.setattr(Runner, step, lambda _: None)
+    monkeypatch.setattr(Server, "password", "pw")
+    return Runner({**os.environ, "AIRFLOW_CONN_TWILIO_DEFAULT": ""}, tmp_path, screen)
+
+
+def test_a_port_that_a_stranger_takes_after_it_was_chosen_is_replaced(
+    tmp_path: Path, shown: Screen, monkeypatch: pytest.MonkeyPatch, strangers: Callable[[int], None]
+) -> None:
+    runner = starting_only_the_simulator(tmp_path, shown, monkeypatch)
+    chosen: list[int] = []
+
+    def taken_at_once(claims: Claims, postgres: int) -> Ports:
+        ports = free_ports(claims, postgres)
+        if not chosen:
+            strangers(ports.simulator)
+        chosen.append(ports.simulator)
+        return ports
+
+    monkeypatch.setattr("local.run.free_ports", taken_at_once)
+    with ExitStack() as stack:
+        stack.callback(runner.processes.stop)
+        stack.callback(runner.claims.release)
+        runner._start_parts()
+        first, second = chosen
+        assert second > first
+        assert runner.simulator_url == f"http://127.0.0.1:{second}"
+        assert httpx.get(f"{runner.simulator_url}/_health", trust_env=False).json()["status"] == "ok"
+        assert f"taken port {first}" in text_of(shown)
+        assert f":{second}" in (tmp_path / "env").read_text()
+
+
+def test_a_part_that_dies_though_nobody_took_its_port_is_not_started_again(
+    tmp_path: Path, shown: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = starting_only_the_simulator(tmp_path, shown, monkeypatch)
+    starts: list[int] = []
+
+    def fail(_: Runner) -> None:
+        starts.append(1)
+        raise ProcessDied("migrate failed")
+
+    monkeypatch.setattr(Runner, "_migrate", fail)
+    with pytest.raises(ProcessDied, match="migrate failed"):
+        runner._start_parts()
+    runner.claims.release()
+    assert len(starts) == 1
