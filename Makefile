@@ -39,6 +39,8 @@ lock: $(READY)  ## compile the requirements anew, with hashes
 COMPILE = $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --python-version 3.11 \
 	--custom-compile-command 'make lock'
 
+SYNC = VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip sync --quiet --require-hashes requirements.txt requirements-dev.txt
+
 # pip installs only uv, by its line and hashes of the requirements; uv then installs exactly what they name.
 $(READY): requirements.txt requirements-dev.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 is needed: install it, or say make PYTHON=/path/to/python3.11" >&2; exit 1; }
@@ -47,5 +49,5 @@ $(READY): requirements.txt requirements-dev.txt
 	@test -x $(BIN)/python && $(BIN)/python -c '' 2>/dev/null || "$(PYTHON)" -m venv --clear .venv
 	@sed -n '/^uv==/,/[^\\]$$/p' requirements-dev.txt > .venv/uv.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r .venv/uv.txt
-	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip sync --quiet --require-hashes requirements.txt requirements-dev.txt
+	@$(SYNC) || { echo "trying again with the certificates that this system trusts" >&2; $(SYNC) --system-certs; }
 	@touch $@
