@@ -10,7 +10,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 WORKERS ?= 2
 
-.PHONY: help run test bench check lock
+.PHONY: help run test browser bench check lock
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -18,9 +18,18 @@ help:  ## list the targets
 run: $(READY)  ## start everything on this machine (BOOK=none: an empty book; ONCE=1: end after the first cycle)
 	@PYTHONPATH=plugins exec $(BIN)/python -m local.run
 
-test: $(READY)  ## all tests, in parallel
+test: $(READY) browser  ## all tests, in parallel
 	$(BIN)/python -m pytest -n $(WORKERS) --ignore tests/acceptance
 	$(BIN)/python -m pytest tests/acceptance
+
+browser:  ## install Chromium by apt-get for the tests that look at pages, where it is missing and root can
+	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \
+	test "$$(id -u)" = 0 && command -v apt-get >/dev/null || exit 0; \
+	echo "installing Chromium, to look at pages with"; \
+	{ apt-get update -qq && $(APT_INSTALL) chromium; } >/dev/null \
+	|| echo "Chromium could not be installed: the tests that need it are skipped" >&2
+
+APT_INSTALL = DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends
 
 bench: $(READY)  ## how fast, as ratios (FULL=1: also with 5,000,000 reminders in the ledger)
 	@PYTHONPATH=plugins exec $(BIN)/python -m tests.bench $(if $(FULL),--full)
