@@ -10,7 +10,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 WORKERS ?= 2
 
-.PHONY: help run test browser bench check lock
+.PHONY: help run test browser bench pictures check lock
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -22,7 +22,7 @@ test: $(READY) browser  ## all tests, in parallel
 	$(BIN)/python -m pytest -n $(WORKERS) --ignore tests/acceptance
 	$(BIN)/python -m pytest tests/acceptance
 
-browser:  ## install Chromium by apt-get for the tests that look at pages, where it is missing and root can
+browser:  ## install Chromium by apt-get where it is missing and root can
 	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \
 	test "$$(id -u)" = 0 && command -v apt-get >/dev/null || exit 0; \
 	echo "installing Chromium, to look at pages with"; \
@@ -33,6 +33,9 @@ APT_INSTALL = DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install
 
 bench: $(READY)  ## how fast, as ratios (FULL=1: also with 5,000,000 reminders in the ledger)
 	@PYTHONPATH=plugins exec $(BIN)/python -m tests.bench $(if $(FULL),--full)
+
+pictures: $(READY) browser  ## take the README's pictures anew, from the make run that is running
+	@if [ -f .local/env ]; then . .local/env; fi; PYTHONPATH=plugins exec $(BIN)/python -m local.pictures
 
 check: $(READY)  ## lint, format, types, layers
 	$(BIN)/ruff check
