@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import IO, Any, cast
 
 from rich.console import Console
 from rich.panel import Panel
@@ -34,11 +36,34 @@ class Reached:
     addresses: Mapping[str, int]
 
 
+class UntilItIsGone:
+    """Writes to `file` for as long as that works: a terminal that was closed keeps nobody from stopping the parts."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            self._file.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._file.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+def standard_output() -> Console:
+    return Console(file=cast(IO[str], UntilItIsGone(sys.stdout)), highlight=False)
+
+
 @dataclass
 class Screen:
     """Writes to one terminal, or to a file in plain lines."""
 
-    console: Console = field(default_factory=lambda: Console(highlight=False))
+    console: Console = field(default_factory=standard_output)
 
     @contextmanager
     def stage(self, title: str) -> Iterator[Stage]:

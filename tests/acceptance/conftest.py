@@ -105,7 +105,7 @@ class Deployment:
             return connection.execute(query).fetchall()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def deployment() -> Iterator[Deployment]:
     folder = Path(tempfile.mkdtemp(prefix="ringonce-acceptance-"))
     folder.chmod(0o755)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import signal
@@ -13,7 +14,7 @@ from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import IO, Any, cast
 
 import httpx
 import pytest
@@ -24,7 +25,7 @@ from local.environment import Ports
 from local.ports import Ports as Claims
 from local.postgres import Server
 from local.processes import ProcessDied
-from local.report import Reached, Screen, missing_channels, reached_of
+from local.report import Reached, Screen, UntilItIsGone, missing_channels, reached_of
 from local.run import Runner, free_ports, handled, main, only_one
 
 ROOT = Path(__file__).parents[2]
@@ -201,6 +202,23 @@ def test_a_stage_says_how_it_ended_and_how_long_it_took(shown: Screen, fails: bo
     assert line.startswith("✗ PostgreSQL" if fails else "✓ PostgreSQL")
     assert line.endswith(" s")
     assert ("127.0.0.1:15432" in line) is not fails
+
+
+class ClosedTerminal(io.StringIO):
+    def write(self, _: str) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_nobody_there_to_read_is_no_reason_to_fail() -> None:
+    with pytest.raises(OSError, match="Input/output error"):
+        Screen(Console(file=ClosedTerminal())).say("somebody?")
+    screen = Screen(Console(file=cast(IO[str], UntilItIsGone(ClosedTerminal()))))
+    screen.say("Ctrl-C stops everything")
+    with screen.stage("Stopping"):
+        pass
 
 
 @pytest.mark.parametrize(
