@@ -1,6 +1,6 @@
 -- name: identity
--- Which database this is, and the highest attempt number that it knows of.
-SELECT system_identifier::text AS system_identifier,
+-- Which database this is, what time it has, and the highest attempt number that it knows of.
+SELECT reminders.ledger_clock() AS clock, system_identifier::text AS system_identifier,
        (SELECT timeline_id FROM pg_control_checkpoint()) AS timeline,
        (SELECT oid::bigint FROM pg_database WHERE datname = current_database()) AS database_oid,
        (SELECT reserved_to FROM reminders.ledger_mark) AS reserved_to,
@@ -45,7 +45,7 @@ SELECT format('%%s may %%s %%s', CASE a.grantee WHEN 0 THEN 'everybody' ELSE pg_
               a.privilege_type, r.relname)
 FROM relation r, aclexplode(r.relacl) a
 WHERE a.grantee <> r.relowner AND a.privilege_type IN ('DELETE', 'TRUNCATE', 'TRIGGER')
-  AND NOT (r.relname = ANY (%(stages)s::text[]) AND a.privilege_type = 'DELETE')
+  AND NOT (r.relname = ANY (%(deletable)s::text[]) AND a.privilege_type = 'DELETE')
 
 -- name: reserve_attempts
 -- The next attempt numbers may be used; the mark outside the database is raised before any of them is.

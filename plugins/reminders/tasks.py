@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DISPATCH_TIME_LIMIT = timedelta(minutes=4)
-# How far the clocks of the scheduler and of a worker may be apart.
-CLOCKS_APART = timedelta(minutes=2)
 BATCHES = {"email": 3, "sms": 2, "call": 1}
 RATES = {"email": 20.0, "sms": 10.0, "call": 1.0}
 MARK = "reminders_mark"
@@ -91,6 +89,8 @@ def address_secret() -> bytes:
 
 def cycle_key() -> tuple[datetime, str, bool]:
     """The cycle's key, the kind of its run, and whether the run has a logical date of its own."""
+    from reminders.cycle.preflight import CLOCKS_APART
+
     run: Any = get_current_context()["dag_run"]
     kind = str(getattr(run.run_type, "value", run.run_type))
     kind = kind if kind in ("scheduled", "backfill") else "manual"
@@ -109,7 +109,7 @@ def preflight() -> None:
     kept = Variable.get(MARK, default=None)
     with ledger_db() as ledger:
         ledger.check_schema()
-        check(ledger, kept, lambda mark: Variable.set(MARK, mark), secret_fingerprint(address_secret()))
+        check(ledger, kept, lambda mark: Variable.set(MARK, mark), secret_fingerprint(address_secret()), now())
 
 
 @task

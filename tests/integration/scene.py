@@ -87,7 +87,7 @@ class Scene:
     def prepare(self, logical_date: datetime | None = None, kind: str = "scheduled") -> list[int]:
         """A cycle up to its plan; returns the batch ids."""
         date = logical_date or self.now
-        preflight(self.ledger, ACCEPT, lambda _: None, "fingerprint")
+        preflight(self.ledger, ACCEPT, lambda _: None, "fingerprint", self.now)
         extract(self.ledger, self._read, date, self.now, SECRET)
         self.ledger.merge(date, kind, True, self.now)
         self.ledger.triage(date, self.now)

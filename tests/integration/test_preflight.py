@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,10 @@ NO_GUARDS = {
     "account_policy_pkey", "attempt_pkey", "batch_pkey", "cadence_step_pkey", "ceiling_in_all_pkey", "clock_pkey",
     "contact_guard_pkey", "contact_member_pkey", "contact_pkey", "contact_reference_key", "cycle_pkey", "hold_pkey",
     "ledger_mark_pkey", "permitted_country_pkey", "reminder_pkey", "schema_migration_pkey", "staged_appointment_pkey",
-    "staged_rung_pkey", "state_pkey", "transition_pkey", "verdict_pkey",
-    "cadence_runs_forward", "deferred_is_pending", "hold_names_its_scope", "hours_open", "release_names_a_person",
+    "staged_rung_pkey", "state_pkey", "transition_pkey", "verdict_pkey", "wording_line_pkey", "account_wording_pkey",
+    "lead_is_longer_than_useful_until", "useful_until_is_not_after_the_start", "lead_is_at_most_30_days",
+    "wait_is_not_negative", "language_is_spoken", "words_are_short", "words_have_known_names",
+    "text_has_no_opt_out_word", "deferred_is_pending", "hold_names_its_scope", "hours_open", "release_names_a_person",
 }  # fmt: skip
 
 
@@ -37,7 +40,7 @@ def due(scene: Scene) -> Scene:
 def passed(scene: Scene, kept: str | None = None, fingerprint: str = FINGERPRINT) -> str:
     """The mark that a preflight keeps."""
     marks: list[str] = []
-    preflight(scene.ledger, kept, marks.append, fingerprint)
+    preflight(scene.ledger, kept, marks.append, fingerprint, scene.now)
     [mark] = marks
     return mark
 
@@ -47,7 +50,7 @@ def refused(scene: Scene, kept: str | None, fingerprint: str = FINGERPRINT) -> s
     before = len(scene.reached)
     marks: list[str] = []
     with pytest.raises(PreflightError) as caught:
-        preflight(scene.ledger, kept, marks.append, fingerprint)
+        preflight(scene.ledger, kept, marks.append, fingerprint, scene.now)
         scene.cycle()
     assert (marks, len(scene.reached)) == ([], before)
     return str(caught.value)
@@ -223,6 +226,13 @@ def test_a_role_that_is_a_member_of_the_owner(due: Scene, role: str) -> None:
         due.owner.execute(f"GRANT reminders_owner TO {role}")
         words = "; ".join(ledger.excessive_rights())
     assert f"{role} may act as reminders_owner" in words
+
+
+@pytest.mark.parametrize(("shift", "words"), [(HOUR, "60 minutes ahead of"), (-HOUR, "60 minutes behind")])
+def test_clocks_an_hour_apart(due: Scene, shift: timedelta, words: str) -> None:
+    mark = passed(due)
+    due.now += shift
+    assert words in refused(due, mark)
 
 
 def test_a_login_that_is_a_superuser(due: Scene, ledger: TestDatabase) -> None:

@@ -199,19 +199,6 @@ def test_a_record_that_comes_after_reconcile(scene: Scene, resolved_as: str, lat
     assert scene.at(scene.now + 10 * MINUTE).cycle() == []
 
 
-@pytest.mark.parametrize("resolved_at", [2 * MINUTE, 121 * MINUTE])
-def test_a_refusal_that_comes_late_is_heeded(scene: Scene, resolved_at: timedelta) -> None:
-    abandoned(scene)
-    close_dead(scene.ledger, scene.now + 2 * MINUTE)
-    close_dead(scene.ledger, scene.now + resolved_at)
-    [attempt_id] = attempt_ids(scene)
-    for outcome in ("misconfigured", "failed"):
-        scene.ledger.record([outcome_of(attempt_id, outcome)], scene.now + 122 * MINUTE)
-    assert [(hold["scope"], hold["scope_value"]) for hold in scene.ledger.holds()] == [("channel", "sms")]
-    silenced = scene.owner.execute("SELECT channel, reason FROM reminders.suppression").fetchall()
-    assert silenced == [("*", "opted_out")]
-
-
 def abandoned(scene: Scene, *rows: Booked) -> None:
     """Texts whose worker died after the intent."""
 

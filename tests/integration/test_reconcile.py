@@ -102,10 +102,6 @@ def text_of_a_slow_worker(scene: Scene) -> int:
     return int(attempt_id)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="record_outcomes drops a worker's definite refusal that comes after reconcile, and what it means",
-)
 def test_an_opt_out_that_a_slow_worker_was_told_silences_the_address(scene: Scene) -> None:
     attempt_id = text_of_a_slow_worker(scene)
     late = scene.now + timedelta(seconds=130)
@@ -113,10 +109,6 @@ def test_an_opt_out_that_a_slow_worker_was_told_silences_the_address(scene: Scen
     assert suppressions(scene) == [("*", "opted_out")]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="record_outcomes drops a worker's definite refusal that comes after reconcile, and what it means",
-)
 def test_a_configuration_that_a_slow_worker_found_wrong_holds_the_channel(scene: Scene) -> None:
     attempt_id = text_of_a_slow_worker(scene)
     late = scene.now + timedelta(seconds=130)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 from reminders.errors import PreflightError
@@ -11,6 +12,8 @@ from reminders.store.ledger import Ledger
 
 RESERVED_FOR_A_CYCLE = 100_000
 IDENTITY = ("system_identifier", "timeline", "database_oid")
+# The intent refuses a worker whose clock is further from the ledger's (`reminders.fence_attempts`).
+CLOCKS_APART = timedelta(minutes=2)
 # A person's word, in the place of the mark, that the ledger is to be taken as it is.
 ACCEPT = "accept"
 WAY_OUT = f"compare the ledger with the provider's list, then set the Variable reminders_mark to {ACCEPT} to go on"
@@ -18,7 +21,9 @@ WAY_OUT = f"compare the ledger with the provider's list, then set the Variable r
 Mark = Mapping[str, Any]
 
 
-def preflight(ledger: Ledger, kept: str | None, keep_mark: Callable[[str], None], secret_fingerprint: str) -> None:
+def preflight(
+    ledger: Ledger, kept: str | None, keep_mark: Callable[[str], None], secret_fingerprint: str, now: datetime
+) -> None:
     """Raise `PreflightError` unless sending is safe; then raise the mark outside the database by `keep_mark`.
 
     `kept` is what the last cycle kept outside the ledger: None at the first use of a ledger that was never used, or
@@ -37,6 +42,7 @@ def preflight(ledger: Ledger, kept: str | None, keep_mark: Callable[[str], None]
             f"the running system may do what it must not: {'; '.join(excessive)}; take that right back"
         )
     identity = ledger.identity()
+    check_clocks(now, identity["clock"])
     known = identity["secret_fingerprint"]
     if known is not None and known != secret_fingerprint:
         raise PreflightError(
@@ -47,6 +53,15 @@ def preflight(ledger: Ledger, kept: str | None, keep_mark: Callable[[str], None]
         check_memory(identity, read_mark(kept))
     reserved_to = ledger.reserve_attempts(RESERVED_FOR_A_CYCLE, secret_fingerprint)
     keep_mark(json.dumps({**{name: identity[name] for name in IDENTITY}, "reserved_to": reserved_to}))
+
+
+def check_clocks(now: datetime, clock: datetime) -> None:
+    """Raise `PreflightError` when this machine's clock and the ledger's are too far apart to tell what is late."""
+    if abs(now - clock) > CLOCKS_APART:
+        minutes, side = round(abs(now - clock) / timedelta(minutes=1)), "ahead of" if now > clock else "behind"
+        raise PreflightError(
+            f"this machine's clock is {minutes} minutes {side} the ledger's: set both by the same time service"
+        )
 
 
 def read_mark(kept: str | None) -> Mark | None:

@@ -25,8 +25,8 @@ log = logging.getLogger(__name__)
 PLANNER = "reminders_planner"
 DISPATCHER = "reminders_dispatcher"
 ROLES = (PLANNER, DISPATCHER, "reminders_webhook", "reminders_operator", "reminders_analyst")
-# What a cycle has read of the book: the only rows that are ever deleted.
-STAGES = ("staged_appointment", "staged_rung")
+# What a cycle has read of the book, and what an operator sets: the only rows that anybody may delete.
+DELETABLE = ("staged_appointment", "staged_rung", "cadence_step", "account_wording")
 MOST_STEPS = 20
 MOST_TRIES = 5
 
@@ -40,6 +40,7 @@ CONSTRAINTS = (
     "ended_has_time_and_reason",
     "contacted_has_contact",
     "delivered_has_evidence",
+    "cancellation_is_an_email",
     "window_runs_forward",
     "slot_is_a_minute",
     "attempt_ended",
@@ -67,6 +68,7 @@ TRIGGERS = (
     "contact_guard.guard_is_one_way",
     "contact_guard.never_deleted",
     "hold.released_once",
+    "cadence_step.ladder_can_be_climbed",
 )
 
 
@@ -144,7 +146,7 @@ class Ledger:
     def excessive_rights(self) -> list[str]:
         """What the login and the roles may do though they must not, in words; empty when sending is safe."""
         with self.acting_as(PLANNER):
-            found = self._all("excessive_rights", roles=list(ROLES), stages=list(STAGES))
+            found = self._all("excessive_rights", roles=list(ROLES), deletable=list(DELETABLE))
         return sorted(row["excess"] for row in found)
 
     def identity(self) -> Row:
