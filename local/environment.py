@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from local.postgres import packaged_programs
+
 ROOT = Path(__file__).resolve().parents[1]
 LOCAL = ROOT / ".local"
 
@@ -218,6 +220,7 @@ def programs() -> Path:
 def shell_lines(added: Mapping[str, str]) -> str:
     """The environment as lines to source in a POSIX shell."""
     lines = ["# The environment of the `make run` that is running: . .local/env && airflow dags list"]
-    lines += [f'export PATH={shlex.quote(str(programs()))}:"$PATH"']
+    folders = (programs(), packaged_programs())
+    lines += [f'export PATH={":".join(shlex.quote(str(folder)) for folder in folders)}:"$PATH"']
     lines += [f"export {name}={shlex.quote(value)}" for name, value in sorted(added.items())]
     return "\n".join([*lines, ""])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 from pathlib import Path
@@ -16,10 +17,12 @@ from local.environment import (
     Secrets,
     for_components,
     kept_secrets,
+    programs,
     shell_lines,
     whole_environment,
     write_private,
 )
+from local.postgres import packaged_programs
 
 PORTS = Ports(postgres=15432, airflow=8080, worker_logs=8793, triggerer_logs=8794, simulator=8025, smtp=2525)
 MINE = "postgres://me:mine@db.example.org:5432/book"
@@ -115,3 +118,7 @@ def test_a_shell_reads_back_exactly_what_was_written(kept: Secrets, tmp_path: Pa
     read = dict(entry.split("=", 1) for entry in told.stdout.decode().split("\0") if "=" in entry)
     assert {name: read[name] for name in added} == added
     assert read["PATH"].endswith(":/usr/bin:/bin")
+    assert {shutil.which(name, path=read["PATH"]) for name in ("airflow", "psql")} == {
+        str(programs() / "airflow"),
+        str(packaged_programs() / "psql"),
+    }
