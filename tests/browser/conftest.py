@@ -1,4 +1,4 @@
-"""One Chromium for all tests of pages; without one on this system they are skipped, and say how to get it."""
+"""One Chromium for a module's tests; without one on this system they are skipped, and say how to get it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser
 
-from local.browser import NoBrowser, chromium
+from local.browser import NoBrowser, chromium, installed
 
 
-@pytest.fixture(scope="session")
+# Not for the whole session: while it is open, playwright's event loop runs, and other tests start their own.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     try:
-        opened = chromium()
-        running = opened.__enter__()
+        installed()
     except NoBrowser as error:
         pytest.skip(str(error))
-    yield running
-    opened.__exit__(None, None, None)
+    with chromium() as running:
+        yield running
