@@ -9,14 +9,26 @@ import subprocess
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 
+import psutil  # type: ignore[import-untyped]
 import pytest
 
+from local.airflow import Run
 from tests.acceptance.conftest import CANARY, Deployment
 
 pytestmark = pytest.mark.acceptance
 
 HOUR = timedelta(hours=1)
-PHONES = {"text": "+442079460118", "call": "+442079460219", "later": "+442079460320"}
+MINUTE = timedelta(minutes=1)
+PACE = 6
+
+
+def phone(number: int) -> str:
+    """A number that nobody can have: https://www.ofcom.org.uk/phones-and-broadband/phone-numbers/numbers-for-drama/"""
+    return f"+442079460{number:03d}"
+
+
+TEXT, CALL, LATER, LEDGER, NETWORK, TOKEN, HUNG, DEAD, ORPHAN, MARK = (phone(100 + n) for n in range(10))
+WAITING = [phone(200 + n) for n in range(PACE + 2)]
 
 
 def reached(deployment: Deployment) -> Counter[tuple[str, str]]:
@@ -24,19 +36,23 @@ def reached(deployment: Deployment) -> Counter[tuple[str, str]]:
     return Counter((event["channel"], event["to"]) for event in deployment.network.log())
 
 
-EXPECTED = Counter(
-    {
-        ("email", "canary.mail@example.com"): 1,
-        ("sms", PHONES["text"]): 1,
-        ("call", PHONES["call"]): 1,
-    }
-)
+def was_reached_once(deployment: Deployment, *addresses: tuple[str, str]) -> bool:
+    """Whether these were reached, and nobody in all the log more than once."""
+    found = reached(deployment)
+    return set(found.values()) == {1} and set(addresses) <= set(found)
+
+
+def fresh_runs(deployment: Deployment, known: set[str], run_type: str) -> list[Run]:
+    return [run for run in deployment.airflow.runs() if run.run_id not in known and run.run_type == run_type]
+
+
+EXPECTED = Counter({("email", "canary.mail@example.com"): 1, ("sms", TEXT): 1, ("call", CALL): 1})
 
 
 def test_a_cycle_emails_texts_and_calls_once(deployment: Deployment) -> None:
     deployment.book("mail", "clinic", 40 * HOUR, email="canary.mail@example.com")
-    deployment.book("text", "clinic", 23 * HOUR, phone=PHONES["text"])
-    deployment.book("call", "calls-only", 3.5 * HOUR, phone=PHONES["call"])
+    deployment.book("text", "clinic", 23 * HOUR, phone=TEXT)
+    deployment.book("call", "calls-only", 3.5 * HOUR, phone=CALL)
     for dag_id in deployment.airflow.dag_ids():
         deployment.airflow.unpause(dag_id)
     run = deployment.by_hand()
@@ -57,49 +73,157 @@ def test_cleared_nobody_is_contacted_twice(deployment: Deployment) -> None:
     assert reached(deployment) == EXPECTED
 
 
-def test_paused_and_resumed_what_is_due_goes_once(deployment: Deployment) -> None:
-    deployment.command("dags", "pause", "--yes", "send_due_reminders")
-    deployment.book("later", "clinic", 22 * HOUR, phone=PHONES["later"])
+def test_paused_for_forty_minutes_and_resumed_the_scheduler_catches_up_once(deployment: Deployment) -> None:
+    """Eight calls of one account came due meanwhile: they go at its pace, whether one run fires or two."""
+    deployment.pause()
+    deployment.let_pass(40)
+    deployment.book("later", "clinic", 24 * HOUR - 20 * MINUTE, phone=LATER)
+    for number, waiting in enumerate(WAITING):
+        deployment.book(f"waiting-{number}", "calls-only", 4 * HOUR - (35 - number) * MINUTE, phone=waiting)
+    known, resumed_at = {run.run_id for run in deployment.airflow.runs()}, datetime.now(UTC)
     deployment.airflow.unpause("send_due_reminders")
-    assert deployment.by_hand().state == "success"
-    assert reached(deployment) == EXPECTED + Counter({("sms", PHONES["later"]): 1})
+
+    def has_caught_up() -> bool:
+        fired = fresh_runs(deployment, known, "scheduled")
+        awaited = "SELECT next_dagrun_create_after > now() FROM dag WHERE dag_id = 'send_due_reminders'"
+        return bool(fired) and all(run.has_ended for run in fired) and deployment.query("airflow", awaited)[0][0]
+
+    deployment.wait_for("the scheduler's own run", has_caught_up)
+    fired = [run for run in fresh_runs(deployment, known, "scheduled") if run.key <= resumed_at]
+    assert 1 <= len(fired) <= 2, fired
+    assert {run.state for run in fired} == {"success"}
+    assert was_reached_once(deployment, ("sms", LATER))
+    assert [("call", number) in reached(deployment) for number in WAITING] == [True] * PACE + [False] * 2
 
 
-def test_an_hour_of_last_week_backfilled_sends_nothing(deployment: Deployment) -> None:
+def test_an_hour_of_last_week_backfilled_fills_the_ledger_and_sends_nothing(deployment: Deployment) -> None:
     before = reached(deployment)
     known = {run.run_id for run in deployment.airflow.runs()}
     start = (datetime.now(UTC) - timedelta(days=7)).replace(minute=0, second=0, microsecond=0)
+    deployment.book(
+        "last-week", "clinic", start + 3 * HOUR - datetime.now(UTC), phone=phone(300), email="canary.week@example.com"
+    )
     deployment.command(
         "backfill", "create", "--dag-id", "send_due_reminders", "--max-active-runs", "2",
-        "--from-date", start.isoformat(), "--to-date", (start + 15 * timedelta(minutes=1)).isoformat(),
+        "--from-date", start.isoformat(), "--to-date", (start + 55 * MINUTE).isoformat(),
     )  # fmt: skip
-    fresh = [run for run in deployment.airflow.runs() if run.run_id not in known and run.run_type == "backfill"]
-    assert len(fresh) >= 3
-    assert [deployment.ended(run).state for run in fresh] == ["success"] * len(fresh)
-    assert reached(deployment) == before
-    kinds = dict(deployment.ledger("SELECT run_kind, count(*) FROM reminders.cycle GROUP BY run_kind"))
-    assert kinds["backfill"] == len(fresh)
+    fresh = fresh_runs(deployment, known, "backfill")
+    assert len(fresh) == 12
+    assert [deployment.ended(run).state for run in fresh] == ["success"] * 12
+    history = deployment.query(
+        "ledger", "SELECT step, state, reason, logical_date FROM reminders.reminder WHERE appointment_id = 'last-week'"
+    )
+    assert {row[0]: row[1:3] for row in history} == dict.fromkeys((1, 2, 3), ("expired", "started"))
+    assert {row[3] for row in history} <= {run.key for run in fresh}
+    assert deployment.query(
+        "ledger", "SELECT run_kind, count(*) FROM reminders.cycle GROUP BY 1 HAVING run_kind = 'backfill'"
+    ) == [("backfill", 12)]
+    assert not [to for _, to in reached(deployment) - before if to in (phone(300), "canary.week@example.com")]
 
 
 def test_without_the_booking_database_the_run_is_red_and_says_why(deployment: Deployment) -> None:
     with deployment.without_book():
         run = deployment.by_hand()
         assert run.state == "failed"
-        states = {task.task_id: task.state for task in deployment.airflow.tasks(run.run_id)}
+        states = deployment.states(run)
         assert (states["preflight"], states["extract_due"], states["close_cycle"]) == ("success", "failed", "failed")
     assert deployment.by_hand().state == "success", "the next one recovers by itself"
 
 
-def test_no_personal_data_in_airflow(deployment: Deployment) -> None:
+def test_without_the_ledger_nothing_is_sent_and_the_next_cycle_catches_up(deployment: Deployment) -> None:
+    deployment.book("ledger", "clinic", 23 * HOUR, phone=LEDGER)
+    with deployment.without_ledger():
+        run = deployment.by_hand()
+        assert (run.state, deployment.states(run)["preflight"]) == ("failed", "failed")
+        assert "ledger_db does not answer" in deployment.logs(run)
+        assert ("sms", LEDGER) not in reached(deployment)
+    assert deployment.by_hand().state == "success", "the next one recovers by itself"
+    assert was_reached_once(deployment, ("sms", LEDGER))
+
+
+def test_without_the_network_what_is_due_waits_and_goes_once(deployment: Deployment) -> None:
+    deployment.book("network", "clinic", 23 * HOUR, phone=NETWORK)
+    deployment.book("relay", "clinic", 40 * HOUR, email="canary.relay@example.com")
+    with deployment.without_network():
+        deployment.by_hand()
+        waiting = "SELECT channel FROM reminders.reminder WHERE state = 'pending' AND deferred_for = '{}' ORDER BY 1"
+        patience = "wait_until_not_before"
+        assert deployment.query("ledger", waiting.format(patience)) == [("email",), ("sms",)]
+    deployment.change(
+        "ledger", f"UPDATE reminders.reminder SET not_before_at = now() WHERE deferred_for = '{patience}'"
+    )
+    assert deployment.by_hand().state == "success"
+    assert was_reached_once(deployment, ("sms", NETWORK), ("email", "canary.relay@example.com"))
+
+
+def test_a_login_that_the_provider_refuses_holds_the_channel_until_a_person_releases_it(deployment: Deployment) -> None:
+    deployment.book("token", "clinic", 23 * HOUR, phone=TOKEN)
+    with deployment.with_another_token():
+        deployment.by_hand()
+        assert deployment.query("ledger", "SELECT scope_value, why FROM reminders.hold WHERE released_at IS NULL") == [
+            ("sms", "the provider refused our configuration: 20003")
+        ]
+    assert deployment.by_hand().state == "success"
+    assert ("sms", TOKEN) not in reached(deployment), "the provider's yes is no release"
+    deployment.change("ledger", "UPDATE reminders.hold SET released_at = now(), released_by = 'a person'")
+    assert deployment.by_hand().state == "success"
+    assert was_reached_once(deployment, ("sms", TOKEN))
+
+
+def test_a_hung_cycle_is_ended_and_the_next_one_goes(deployment: Deployment) -> None:
+    deployment.book("hung", "calls-too", 2 * HOUR, phone=HUNG)
+    deployment.network.fault("call", "accept_then_hang", to=HUNG)
+    hung = deployment.airflow.trigger()
+    deployment.wait_for("the call that hangs", lambda: ("call", HUNG) in reached(deployment))
+    deployment.change(
+        "airflow", f"UPDATE dag_run SET start_date = start_date - interval '11 minutes' WHERE run_id = '{hung.run_id}'"
+    )
+    assert deployment.by_hand().state == "success"
+    assert deployment.ended(hung).state == "failed"
+    assert was_reached_once(deployment, ("call", HUNG))
+
+
+def test_what_a_killed_worker_left_is_adopted_by_the_next_cycle(deployment: Deployment) -> None:
+    deployment.book("dead", "calls-too", 2 * HOUR, phone=DEAD)
+    deployment.book("orphan", "calls-too", 3 * HOUR, phone=ORPHAN)
+    deployment.network.fault("call", "accept_then_hang", to=DEAD)
+    run = deployment.airflow.trigger()
+    deployment.wait_for("the call that hangs", lambda: ("call", DEAD) in reached(deployment))
+    worker_at(deployment, deployment.network.http_port).kill()
+    assert deployment.ended(run).state == "failed"
+    assert ("call", ORPHAN) not in reached(deployment)
+    assert deployment.by_hand().state == "success"
+    assert was_reached_once(deployment, ("call", DEAD), ("call", ORPHAN))
+
+
+def worker_at(deployment: Deployment, port: int) -> psutil.Process:
+    """The process among Airflow's that waits for an answer of this port."""
+    parents = [psutil.Process(group.pid) for group in deployment.airflow.processes.groups.values()]
+    for process in [child for parent in parents for child in parent.children(recursive=True)]:
+        if any(connection.raddr and connection.raddr.port == port for connection in process.net_connections("tcp")):
+            return process
+    raise AssertionError("no task waits for the network")
+
+
+def test_without_its_mark_nothing_is_sent_until_a_person_says_so(deployment: Deployment) -> None:
+    deployment.book("mark", "clinic", 23 * HOUR, phone=MARK)
+    deployment.command("variables", "delete", "reminders_mark")
+    run = deployment.by_hand()
+    assert (run.state, deployment.states(run)["preflight"]) == ("failed", "failed")
+    assert "set the Variable reminders_mark to accept" in deployment.logs(run)
+    assert ("sms", MARK) not in reached(deployment)
+    deployment.command("variables", "set", "reminders_mark", "accept")
+    assert deployment.by_hand().state == "success"
+    assert was_reached_once(deployment, ("sms", MARK))
+
+
+def test_no_personal_data_and_no_secret_in_airflow(deployment: Deployment) -> None:
     """The canaries went through the book, the ledger and the network; Airflow has none of them."""
     assert any(CANARY in str(event) for event in deployment.network.log()), "the canary sang"
-    secrets = [CANARY, "canary.mail", *PHONES.values(), *(phone.removeprefix("+") for phone in PHONES.values())]
-    found = []
-    for path in deployment.folder.rglob("*"):
-        if path.is_file() and ("logs" in path.parts) and path.suffix == ".log":
-            text = path.read_text(errors="replace")
-            found += [(path.name, secret) for secret in secrets if secret in text]
-    assert found == []
+    numbers = {to.removeprefix("+") for channel, to in reached(deployment) if channel != "email"}
+    hidden = [CANARY, "canary.", *numbers]
+    logs = deployment.logs()
+    assert [secret for secret in (*hidden, *deployment.secrets) if secret in logs] == []
     dump = subprocess.run(
         [str(deployment.server.programs / "pg_dump"), deployment.server.conninfo("airflow")],
         check=True,
@@ -107,4 +231,4 @@ def test_no_personal_data_in_airflow(deployment: Deployment) -> None:
         text=True,
     ).stdout
     assert "send_due_reminders" in dump
-    assert [secret for secret in secrets if secret in dump] == []
+    assert [secret for secret in hidden if secret in dump] == []

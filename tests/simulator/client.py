@@ -77,11 +77,18 @@ class Simulator:
         return self
 
     @classmethod
-    def spawn(cls, *, speed: float = 1.0, log: Path | None = None, options: tuple[str, ...] = ()) -> Simulator:
+    def spawn(
+        cls,
+        *,
+        speed: float = 1.0,
+        log: Path | None = None,
+        options: tuple[str, ...] = (),
+        auth_token: str = DEFAULT_AUTH_TOKEN,
+    ) -> Simulator:
         """Serve from a process of its own on free ports; returns when it answers."""
         command = [sys.executable, "-m", "tests.simulator", "--speed", str(speed), *options]
         command += ["--log", str(log)] if log else []
-        settings = {"SIMULATOR_ACCOUNT_SID": DEFAULT_ACCOUNT_SID, "SIMULATOR_AUTH_TOKEN": DEFAULT_AUTH_TOKEN}
+        settings = {"SIMULATOR_ACCOUNT_SID": DEFAULT_ACCOUNT_SID, "SIMULATOR_AUTH_TOKEN": auth_token}
         process = subprocess.Popen(
             command, cwd=_CHECKOUT, env={**os.environ, **settings}, stdout=subprocess.PIPE, text=True
         )
@@ -90,7 +97,7 @@ class Simulator:
         if not line:
             raise RuntimeError(f"the simulator ended with status {process.wait(_PATIENCE_S)}")
         ports = json.loads(line)
-        self = cls(ports["http_port"], ports["smtp_port"], DEFAULT_ACCOUNT_SID, DEFAULT_AUTH_TOKEN)
+        self = cls(ports["http_port"], ports["smtp_port"], DEFAULT_ACCOUNT_SID, auth_token)
         self._process = process
         return self
 
