@@ -39,7 +39,8 @@ def preflight(
     excessive = ledger.excessive_rights()
     if excessive:
         raise PreflightError(
-            f"the running system may do what it must not: {'; '.join(excessive)}; take that right back"
+            f"the running system may do too much: {'; '.join(excessive)}; take that right back, or give ledger_db the "
+            "login that `python -m reminders.store.migrate --logins` makes"
         )
     identity = ledger.identity()
     check_clocks(now, identity["clock"])
@@ -72,9 +73,7 @@ def read_mark(kept: str | None) -> Mark | None:
         mark = json.loads(kept)
         return {**{name: mark[name] for name in IDENTITY}, "reserved_to": int(mark["reserved_to"])}
     except (ValueError, TypeError, KeyError) as error:
-        raise PreflightError(
-            f"the Variable reminders_mark is not what a cycle keeps: is the ledger? {WAY_OUT}"
-        ) from error
+        raise PreflightError(f"the Variable reminders_mark is not a ledger's mark: {WAY_OUT}") from error
 
 
 def check_memory(identity: Mark, mark: Mark | None) -> None:
