@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import subprocess
 from collections import Counter
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import psutil  # type: ignore[import-untyped]
@@ -133,8 +134,8 @@ def test_without_the_booking_database_the_run_is_red_and_says_why(deployment: De
 
 
 def test_without_the_ledger_nothing_is_sent_and_the_next_cycle_catches_up(deployment: Deployment) -> None:
-    deployment.book("ledger", "clinic", 23 * HOUR, phone=LEDGER)
     with deployment.without_ledger():
+        deployment.book("ledger", "clinic", 23 * HOUR, phone=LEDGER)
         run = deployment.by_hand()
         assert (run.state, deployment.states(run)["preflight"]) == ("failed", "failed")
         assert "ledger_db does not answer" in deployment.logs(run)
@@ -144,9 +145,9 @@ def test_without_the_ledger_nothing_is_sent_and_the_next_cycle_catches_up(deploy
 
 
 def test_without_the_network_what_is_due_waits_and_goes_once(deployment: Deployment) -> None:
-    deployment.book("network", "clinic", 23 * HOUR, phone=NETWORK)
-    deployment.book("relay", "clinic", 40 * HOUR, email="canary.relay@example.com")
     with deployment.without_network():
+        deployment.book("network", "clinic", 23 * HOUR, phone=NETWORK)
+        deployment.book("relay", "clinic", 40 * HOUR, email="canary.relay@example.com")
         deployment.by_hand()
         waiting = "SELECT channel FROM reminders.reminder WHERE state = 'pending' AND deferred_for = '{}' ORDER BY 1"
         patience = "wait_until_not_before"
@@ -159,8 +160,8 @@ def test_without_the_network_what_is_due_waits_and_goes_once(deployment: Deploym
 
 
 def test_a_login_that_the_provider_refuses_holds_the_channel_until_a_person_releases_it(deployment: Deployment) -> None:
-    deployment.book("token", "clinic", 23 * HOUR, phone=TOKEN)
     with deployment.with_another_token():
+        deployment.book("token", "clinic", 23 * HOUR, phone=TOKEN)
         deployment.by_hand()
         assert deployment.query("ledger", "SELECT scope_value, why FROM reminders.hold WHERE released_at IS NULL") == [
             ("sms", "the provider refused our configuration: 20003")
@@ -173,10 +174,9 @@ def test_a_login_that_the_provider_refuses_holds_the_channel_until_a_person_rele
 
 
 def test_a_hung_cycle_is_ended_and_the_next_one_goes(deployment: Deployment) -> None:
-    deployment.book("hung", "calls-too", 2 * HOUR, phone=HUNG)
     deployment.network.fault("call", "accept_then_hang", to=HUNG)
-    hung = deployment.airflow.trigger()
-    deployment.wait_for("the call that hangs", lambda: ("call", HUNG) in reached(deployment))
+    deployment.book("hung", "calls-too", 2 * HOUR, phone=HUNG)
+    hung = run_that_hangs_at(deployment, HUNG)
     deployment.change(
         "airflow", f"UPDATE dag_run SET start_date = start_date - interval '11 minutes' WHERE run_id = '{hung.run_id}'"
     )
@@ -186,30 +186,44 @@ def test_a_hung_cycle_is_ended_and_the_next_one_goes(deployment: Deployment) -> 
 
 
 def test_what_a_killed_worker_left_is_adopted_by_the_next_cycle(deployment: Deployment) -> None:
+    deployment.network.fault("call", "accept_then_hang", to=DEAD)
+    deployment.pause()
     deployment.book("dead", "calls-too", 2 * HOUR, phone=DEAD)
     deployment.book("orphan", "calls-too", 3 * HOUR, phone=ORPHAN)
-    deployment.network.fault("call", "accept_then_hang", to=DEAD)
-    run = deployment.airflow.trigger()
-    deployment.wait_for("the call that hangs", lambda: ("call", DEAD) in reached(deployment))
+    deployment.airflow.unpause("send_due_reminders")
+    run = run_that_hangs_at(deployment, DEAD)
     worker_at(deployment, deployment.network.http_port).kill()
-    assert deployment.ended(run).state == "failed"
     assert ("call", ORPHAN) not in reached(deployment)
+    assert deployment.ended(run).state == "failed"
     assert deployment.by_hand().state == "success"
     assert was_reached_once(deployment, ("call", DEAD), ("call", ORPHAN))
 
 
+def run_that_hangs_at(deployment: Deployment, number: str) -> Run:
+    """The run that waits for the answer to a call to this number: one by hand, or the scheduler's own."""
+    deployment.airflow.trigger()
+    deployment.wait_for("the call that hangs", lambda: ("call", number) in reached(deployment))
+    [run] = [run for run in deployment.airflow.runs() if run.state == "running"]
+    return run
+
+
 def worker_at(deployment: Deployment, port: int) -> psutil.Process:
-    """The process among Airflow's that waits for an answer of this port."""
-    parents = [psutil.Process(group.pid) for group in deployment.airflow.processes.groups.values()]
-    for process in [child for parent in parents for child in parent.children(recursive=True)]:
-        if any(connection.raddr and connection.raddr.port == port for connection in process.net_connections("tcp")):
-            return process
-    raise AssertionError("no task waits for the network")
+    """The process among Airflow's that waits for an answer of this port, and holds two connections to the ledger."""
+    ours = [psutil.Process(group.pid) for group in deployment.airflow.processes.groups.values()]
+    for process in [child for parent in ours for child in parent.children(recursive=True)]:
+        with suppress(psutil.NoSuchProcess):
+            remote = [connection.raddr.port for connection in process.net_connections("tcp") if connection.raddr]
+            # Reconciling asks the network too, but holds one.
+            if port in remote and remote.count(deployment.server.port) == 2:
+                return process
+    raise AssertionError("no dispatch waits for the network")
 
 
 def test_without_its_mark_nothing_is_sent_until_a_person_says_so(deployment: Deployment) -> None:
+    deployment.pause()
+    deployment.change("airflow", "DELETE FROM variable WHERE key = 'reminders_mark'")
     deployment.book("mark", "clinic", 23 * HOUR, phone=MARK)
-    deployment.command("variables", "delete", "reminders_mark")
+    deployment.airflow.unpause("send_due_reminders")
     run = deployment.by_hand()
     assert (run.state, deployment.states(run)["preflight"]) == ("failed", "failed")
     assert "set the Variable reminders_mark to accept" in deployment.logs(run)
