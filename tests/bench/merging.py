@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from statistics import median
 from typing import Any
 
 from reminders.store.ledger import PLANNER, Ledger
@@ -14,8 +13,8 @@ from reminders.store.statements import statement
 from tests.bench.world import Database, World
 
 DUE = 100_000
-ROUNDS = 3
-SOURCE = ("make_merge_source", "stage_merge", "analyze_merge")
+ROUNDS = 5
+SOURCE = ("keep_merge_in_memory", "make_merge_source", "stage_merge", "analyze_merge")
 
 PLAIN_INSERT = """
 INSERT INTO reminders.reminder (account_id, appointment_id, slot_at, step, channel, logical_date, adopted_by, due_at,
@@ -27,7 +26,10 @@ FROM merge_source"""
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """Median seconds for `DUE` new rows with `rows` in the ledger: the two statements, and all of `Ledger.merge`."""
+    """Seconds for `DUE` new rows with `rows` in the ledger: the two statements, and all of `Ledger.merge`.
+
+    Each is the least of some tries: what else the machine does only adds to them.
+    """
 
     rows: int
     merge: float
@@ -67,7 +69,7 @@ def _at(database: Database, rows: int, now: datetime) -> Merged:
         merges.append(connection.took[statement("merge_ledger")])
         database.owner.execute("VACUUM reminders.reminder")
     connection.close()
-    return Merged(rows, median(merges), median(inserts), median(wholes))
+    return Merged(rows, min(merges), min(inserts), min(wholes))
 
 
 def _insert(ledger: Ledger, now: datetime) -> float:

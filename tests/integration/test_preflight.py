@@ -24,10 +24,11 @@ NO_GUARDS = {
     "account_policy_pkey", "attempt_pkey", "batch_pkey", "cadence_step_pkey", "ceiling_in_all_pkey", "clock_pkey",
     "contact_guard_pkey", "contact_member_pkey", "contact_pkey", "contact_reference_key", "cycle_pkey", "hold_pkey",
     "ledger_mark_pkey", "permitted_country_pkey", "reminder_pkey", "schema_migration_pkey", "staged_appointment_pkey",
-    "staged_rung_pkey", "state_pkey", "transition_pkey", "verdict_pkey", "wording_line_pkey", "account_wording_pkey",
+    "staged_rung_pkey", "transition_pkey", "verdict_pkey", "wording_line_pkey", "account_wording_pkey",
     "lead_is_longer_than_useful_until", "useful_until_is_not_after_the_start", "lead_is_at_most_30_days",
     "wait_is_not_negative", "language_is_spoken", "words_are_short", "words_have_known_names",
-    "text_has_no_opt_out_word", "deferred_is_pending", "hold_names_its_scope", "hours_open", "release_names_a_person",
+    "text_has_no_opt_out_word", "deferred_is_pending", "state_is_known",
+    "hold_names_its_scope", "hours_open", "release_names_a_person",
 }  # fmt: skip
 
 

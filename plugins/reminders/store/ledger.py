@@ -210,7 +210,8 @@ class Ledger:
                 {"logical_date": logical_date, "run_kind": run_kind, "has_own_date": has_own_date, "now": now},
             )
             shrunken = self._shrunken(logical_date, now) if run_kind != "backfill" else []
-            self.connection.execute(statement("make_merge_source"))
+            for name in ("keep_merge_in_memory", "make_merge_source"):
+                self.connection.execute(statement(name))
             self.connection.execute(
                 statement("stage_merge"),
                 {"logical_date": logical_date, "now": now, "cancels_nothing": "*" in shrunken, "shrunken": shrunken},
