@@ -112,8 +112,8 @@ WITH merged AS (
     WHEN MATCHED AND r.state IN ('pending', 'held') AND s.fate IS NOT NULL THEN UPDATE SET
         state = CASE WHEN s.fate IN ('moved', 'confirmed', 'reinstated') THEN 'superseded' ELSE 'cancelled' END,
         reason = s.fate, ended_at = %(now)s, deferred_for = NULL, not_before_at = NULL
-    WHEN MATCHED AND r.state IN ('pending', 'held') THEN UPDATE SET
-        adopted_by = greatest(r.adopted_by, %(logical_date)s), address_hash = coalesce(s.address_hash, r.address_hash),
+    WHEN MATCHED AND r.state IN ('pending', 'held') AND r.adopted_by <= %(logical_date)s THEN UPDATE SET
+        adopted_by = %(logical_date)s, address_hash = coalesce(s.address_hash, r.address_hash),
         address_masked = coalesce(s.address_masked, r.address_masked)
     WHEN NOT MATCHED THEN
         INSERT (account_id, appointment_id, slot_at, step, channel, logical_date, adopted_by, due_at, expires_at, wait,

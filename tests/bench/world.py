@@ -116,7 +116,7 @@ class Database:
         """Let a day's ceilings and hours, which a benchmark exceeds, be wide; the guards themselves stay on."""
         self.owner.execute("UPDATE reminders.ceiling_in_all SET ceiling = 10000000")
         self.owner.execute(
-            "UPDATE reminders.account_policy SET opens = '0:00', closes = '24:00', email_ceiling = 10000000,"
+            "UPDATE reminders.account_policy SET opens = '0:00', closes = '23:59:59', email_ceiling = 10000000,"
             " sms_ceiling = 10000000, call_ceiling = 10000000"
         )
 

@@ -15,6 +15,7 @@ INSERT INTO reminders.contact_guard (contact_id, account_id, address_hash, slot_
 SELECT c.contact_id, c.account_id, c.address_hash, r.slot_at, r.step
 FROM reminders.contact c JOIN reminders.contact_member USING (contact_id) JOIN reminders.reminder r USING (reminder_id)
 """
+LIMITS = "SELECT reminders.lock_for_intent(ARRAY(SELECT contact_id FROM reminders.contact), %(now)s)"
 SENDING = """
 UPDATE reminders.reminder r SET state = 'sending', contact_id = m.contact_id, sent_at = %(now)s
 FROM reminders.contact_member m WHERE m.reminder_id = r.reminder_id
@@ -28,12 +29,14 @@ FROM reminders.contact
 """
 
 
-def attempt_without_asking(scene: Scene, guarded: bool = True, **changes: Any) -> str:
+def attempt_without_asking(scene: Scene, guarded: bool = True, limited: bool = True, **changes: Any) -> str:
     """What a careless deploy would do: insert an attempt for the planned contact. Returns the guard that refused."""
     values = {"now": scene.now, "read_at": scene.now, "country": "GB", "type": "mobile", **changes}
     try:
         with scene.owner.transaction():
             scene.owner.execute("SET LOCAL ROLE reminders_dispatcher")
+            if limited:
+                scene.owner.execute(LIMITS, values)
             if guarded:
                 scene.owner.execute(GUARD)
             scene.owner.execute(SENDING, values)
@@ -75,7 +78,10 @@ def test_a_planned_text_goes(planned: Scene) -> None:
         ("DELETE FROM reminders.permitted_country WHERE country = 'GB'", "country_permitted"),
         ("UPDATE reminders.account_policy SET opens = '15:00'", "not_in_quiet_hours"),
         ("UPDATE reminders.reminder SET expires_at = due_at + interval '1 minute' WHERE step = 2", "not_too_late"),
-        ("UPDATE reminders.ledger_mark SET reserved_to = 0", "attempt_number_reserved"),
+        (
+            "SELECT setval(pg_get_serial_sequence('reminders.attempt', 'attempt_id'), 1000000)",
+            "attempt_number_reserved",
+        ),
         ("UPDATE reminders.clock SET shift = shift + interval '1 hour'", "clock_is_right"),
     ],
 )
@@ -88,6 +94,7 @@ def test_the_world_has_changed_since_the_plan(planned: Scene, statement: str, gu
     ("changes", "guard"),
     [
         ({"guarded": False}, "contact_is_guarded"),
+        ({"limited": False}, "contact_is_counted"),
         ({"country": None}, "number_may_be_dialled"),
         ({"type": "premium_rate"}, "number_may_be_dialled"),
         ({"read_at": WEDNESDAY_2PM - timedelta(minutes=11)}, "book_is_fresh"),

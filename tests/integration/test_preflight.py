@@ -22,7 +22,7 @@ FINGERPRINT = "fingerprint"
 # What a migration made that is no guard of a promise: keys that only identify rows, and checks of what a person types.
 NO_GUARDS = {
     "account_policy_pkey", "attempt_pkey", "batch_pkey", "cadence_step_pkey", "ceiling_in_all_pkey", "clock_pkey",
-    "contact_guard_pkey", "contact_member_pkey", "contact_pkey", "contact_reference_key", "cycle_pkey", "hold_pkey",
+    "contact_guard_pkey", "contact_member_pkey", "contact_pkey", "contact_reference_key", "contact_whole", "hold_names_a_channel", "hold_names_a_cycle", "cycle_pkey", "hold_pkey",
     "ledger_mark_pkey", "permitted_country_pkey", "reminder_pkey", "schema_migration_pkey", "staged_appointment_pkey",
     "staged_rung_pkey", "transition_pkey", "verdict_pkey", "wording_line_pkey", "account_wording_pkey",
     "lead_is_longer_than_useful_until", "useful_until_is_not_after_the_start", "lead_is_at_most_30_days",

@@ -90,7 +90,7 @@ CREATE TABLE reminders.account_policy (
     sms_ceiling integer NOT NULL DEFAULT 2000 CHECK (sms_ceiling > 0),
     call_ceiling integer NOT NULL DEFAULT 500 CHECK (call_ceiling > 0),
     has_cancellation_notice boolean NOT NULL DEFAULT false,
-    CONSTRAINT hours_open CHECK (opens < closes)
+    CONSTRAINT hours_open CHECK (opens < closes AND closes < '24:00')
 );
 COMMENT ON TABLE reminders.account_policy IS 'Hours, pace, caps and ceilings of an account; the row of account * serves those without one.';
 COMMENT ON COLUMN reminders.account_policy.has_cancellation_notice IS
@@ -206,7 +206,8 @@ CREATE TABLE reminders.contact (
     address_hash bytea NOT NULL,
     zone text NOT NULL,
     place integer NOT NULL,
-    reference uuid NOT NULL DEFAULT gen_random_uuid() UNIQUE
+    reference uuid NOT NULL DEFAULT gen_random_uuid() UNIQUE,
+    CONSTRAINT contact_whole UNIQUE (contact_id, account_id, channel, address_hash, zone)
 );
 CREATE INDEX contact_by_batch ON reminders.contact (batch_id, place);
 
@@ -233,7 +234,7 @@ CREATE INDEX contact_guard_by_contact ON reminders.contact_guard (contact_id);
 
 CREATE TABLE reminders.attempt (
     attempt_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    contact_id bigint NOT NULL REFERENCES reminders.contact,
+    contact_id bigint NOT NULL,
     account_id text NOT NULL,
     channel text NOT NULL CHECK (channel IN ('email', 'sms', 'call')),
     address_hash bytea NOT NULL,
@@ -253,6 +254,9 @@ CREATE TABLE reminders.attempt (
     intended_at timestamptz NOT NULL,
     deadline_at timestamptz NOT NULL,
     ended_at timestamptz,
+    CONSTRAINT attempt_is_of_its_contact FOREIGN KEY (contact_id, account_id, channel, address_hash, zone)
+        REFERENCES reminders.contact (contact_id, account_id, channel, address_hash, zone),
+    CONSTRAINT local_day_is_right CHECK (local_day = (intended_at AT TIME ZONE zone)::date),
     CONSTRAINT attempt_ended CHECK ((state IN ('sending', 'in_doubt', 'accepted')) = (ended_at IS NULL)),
     CONSTRAINT attempt_deadline CHECK (deadline_at > intended_at AND deadline_at <= intended_at + interval '10 minutes'),
     CONSTRAINT book_is_fresh CHECK (book_read_at >= intended_at - interval '10 minutes'),
@@ -260,7 +264,7 @@ CREATE TABLE reminders.attempt (
         OR (address_country IS NOT NULL AND address_type NOT IN ('premium_rate', 'shared_cost')))
 ) WITH (fillfactor = 80);
 CREATE UNIQUE INDEX provider_id_once ON reminders.attempt (channel, provider_id) WHERE provider_id IS NOT NULL;
-CREATE UNIQUE INDEX one_open_attempt ON reminders.attempt (contact_id) WHERE ended_at IS NULL;
+CREATE UNIQUE INDEX contact_made_once ON reminders.attempt (contact_id) WHERE state <> 'not_contacted';
 CREATE UNIQUE INDEX one_open_call ON reminders.attempt (address_hash) WHERE channel = 'call' AND ended_at IS NULL;
 CREATE INDEX attempt_by_contact ON reminders.attempt (contact_id);
 CREATE INDEX attempt_open ON reminders.attempt (attempt_id) WHERE ended_at IS NULL;
@@ -318,6 +322,8 @@ CREATE TABLE reminders.hold (
     released_at timestamptz,
     released_by text,
     CONSTRAINT hold_names_its_scope CHECK ((scope = 'all') = (scope_value = '')),
+    CONSTRAINT hold_names_a_channel CHECK (scope <> 'channel' OR scope_value IN ('email', 'sms', 'call')),
+    CONSTRAINT hold_names_a_cycle CHECK (scope <> 'cycle' OR pg_input_is_valid(scope_value, 'timestamptz')),
     CONSTRAINT release_names_a_person CHECK ((released_at IS NULL) = (released_by IS NULL))
 );
 CREATE UNIQUE INDEX one_hold_for_a_scope ON reminders.hold (scope, scope_value) WHERE released_at IS NULL;

@@ -82,11 +82,34 @@ END $$;
 CREATE TRIGGER attempt_moves_forward BEFORE UPDATE OF state ON reminders.attempt
     FOR EACH ROW WHEN (OLD.state IS DISTINCT FROM NEW.state) EXECUTE FUNCTION reminders.attempt_moves_forward();
 
+CREATE FUNCTION reminders.mark_moves_up() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.reserved_to < OLD.reserved_to OR NEW.secret_fingerprint IS DISTINCT FROM OLD.secret_fingerprint
+            AND OLD.secret_fingerprint IS NOT NULL THEN
+        RAISE EXCEPTION 'refused: the mark only rises, and the key of the address hashes never changes'
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'mark_moves_up';
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER mark_moves_up BEFORE UPDATE ON reminders.ledger_mark
+    FOR EACH ROW EXECUTE FUNCTION reminders.mark_moves_up();
+
+CREATE FUNCTION reminders.refuse_rewriting() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'refused: reminder % is % and says what was', OLD.reminder_id, OLD.state
+        USING ERRCODE = 'check_violation', CONSTRAINT = 'never_rewritten';
+END $$;
+CREATE TRIGGER never_rewritten BEFORE UPDATE ON reminders.reminder
+    FOR EACH ROW WHEN (OLD.state NOT IN ('pending', 'held')
+        AND (OLD.address_hash, OLD.address_masked, OLD.due_at, OLD.expires_at, OLD.adopted_by, OLD.channel)
+            IS DISTINCT FROM (NEW.address_hash, NEW.address_masked, NEW.due_at, NEW.expires_at, NEW.adopted_by, NEW.channel))
+    EXECUTE FUNCTION reminders.refuse_rewriting();
+
 CREATE VIEW reminders.active_hold AS
     SELECT hold_id, scope, scope_value FROM reminders.hold WHERE released_at IS NULL;
 
 CREATE VIEW reminders.rung_end AS
-    SELECT r.account_id, r.appointment_id, r.slot_at, r.step, coalesce(covering.state, r.state) AS state,
+    SELECT r.account_id, r.appointment_id, r.slot_at, r.step, r.channel, coalesce(covering.state, r.state) AS state,
            coalesce(covering.reason, r.reason) AS reason, coalesce(covering.sent_at, r.sent_at) AS sent_at,
            coalesce(covering.delivered_at, r.delivered_at) AS delivered_at
     FROM reminders.reminder r
@@ -108,7 +131,7 @@ RETURNS boolean LANGUAGE sql STABLE AS $$
         WHERE lower.account_id = p_account_id AND lower.appointment_id = p_appointment_id
           AND lower.slot_at = p_slot_at AND lower.step < p_step
           AND (lower.state IN ('delivered', 'unknown')
-               OR lower.state IN ('failed', 'undelivered') AND lower.reason NOT IN ('misconfigured', 'too_late')))
+               OR lower.state IN ('failed', 'undelivered') AND lower.reason NOT IN ('misconfigured', 'too_late', 'refused_unexplained')))
 $$;
 COMMENT ON FUNCTION reminders.has_proof IS
     'Whether a lower rung of the slot reached the client or was refused for the address''s own sake.';
@@ -127,7 +150,9 @@ BEGIN
         WHEN a.attempt_id > (SELECT reserved_to FROM reminders.ledger_mark) THEN 'attempt_number_reserved'
         WHEN EXISTS (SELECT FROM reminders.active_hold h WHERE h.scope = 'all'
                      OR h.scope = 'channel' AND h.scope_value = a.channel
-                     OR h.scope = 'account' AND h.scope_value = a.account_id) THEN 'no_hold_in_force'
+                     OR h.scope = 'account' AND h.scope_value = a.account_id
+                     OR h.scope = 'cycle' AND EXISTS (SELECT FROM reminders.reminder r
+                        WHERE r.contact_id = a.contact_id AND r.logical_date = h.scope_value::timestamptz)) THEN 'no_hold_in_force'
         WHEN EXISTS (SELECT FROM reminders.suppression s WHERE s.address_hash = a.address_hash
                      AND s.channel IN ('*', a.channel)) THEN 'address_not_suppressed'
         WHEN a.channel <> 'email' AND NOT EXISTS (
@@ -138,6 +163,12 @@ BEGIN
               AND (a.intended_at AT TIME ZONE a.zone)::time < p.closes) THEN 'not_in_quiet_hours'
         WHEN NOT EXISTS (SELECT FROM reminders.contact_guard g
                          WHERE g.contact_id = a.contact_id AND NOT g.is_uncontacted) THEN 'contact_is_guarded'
+        WHEN NOT EXISTS (SELECT FROM reminders.reminder r WHERE r.contact_id = a.contact_id AND r.state = 'sending')
+          OR EXISTS (SELECT FROM reminders.reminder r WHERE r.contact_id = a.contact_id
+            AND (r.channel <> a.channel OR r.account_id <> a.account_id OR r.address_hash <> a.address_hash OR NOT EXISTS (
+                SELECT FROM reminders.contact_guard g WHERE g.contact_id = a.contact_id AND NOT g.is_uncontacted
+                AND (g.account_id, g.address_hash, g.slot_at, g.step) = (r.account_id, r.address_hash, r.slot_at, r.step))))
+            THEN 'contact_is_guarded'
         WHEN EXISTS (
             SELECT FROM reminders.reminder r
             WHERE r.contact_id = a.contact_id AND (r.slot_at <= a.intended_at OR r.expires_at <= a.intended_at))
@@ -160,7 +191,12 @@ END $$;
 CREATE FUNCTION reminders.lower_rungs_unreachable(
     p_account_id text, p_appointment_id text, p_slot_at timestamptz, p_step smallint)
 RETURNS boolean LANGUAGE sql STABLE AS $$
-    SELECT coalesce(bool_and(reminders.is_unreachable(lower.state, lower.reason)), false)
+    SELECT coalesce(bool_and(lower.channel = 'email' AND reminders.is_unreachable(lower.state, lower.reason)), false)
+       AND NOT EXISTS (
+           SELECT FROM reminders.cadence_step s
+           WHERE s.account_id = (SELECT coalesce((SELECT c.account_id FROM reminders.cadence_step c
+                                                  WHERE c.account_id = p_account_id LIMIT 1), '*'))
+             AND s.step < p_step AND s.channel <> 'email')
     FROM reminders.rung_end lower
     WHERE lower.account_id = p_account_id AND lower.appointment_id = p_appointment_id
       AND lower.slot_at = p_slot_at AND lower.step < p_step

@@ -60,7 +60,7 @@ WITH fact AS (
            spent_day.contact_count AS day_count, spent_week.contact_count AS week_count,
            gap.last_contact_at,
            lower.state AS lower_state,
-           coalesce(lower.delivered_at, lower.sent_at) + r.wait AS answered_by_at,
+           below.reached_at + r.wait AS answered_by_at, below.is_open AS has_open_rung_below,
            EXISTS (SELECT FROM reminders.suppression p WHERE p.address_hash = r.address_hash
                    AND p.channel IN ('*', r.channel) AND p.reason = 'opted_out') AS has_opted_out,
            EXISTS (SELECT FROM reminders.suppression p WHERE p.address_hash = r.address_hash
@@ -82,11 +82,17 @@ WITH fact AS (
          = (r.address_hash, 'week', date_trunc('week', local.at)::date)
     LEFT JOIN reminders.address_gap gap ON gap.address_hash = r.address_hash
     LEFT JOIN LATERAL (
-        SELECT l.state, l.sent_at, l.delivered_at
+        SELECT l.state
         FROM reminders.rung_end l
         WHERE l.account_id = r.account_id AND l.appointment_id = r.appointment_id AND l.slot_at = r.slot_at
           AND l.step < r.step AND NOT reminders.is_unreachable(l.state, coalesce(l.reason, ''))
         ORDER BY l.step DESC LIMIT 1) AS lower ON r.step > 1
+    LEFT JOIN LATERAL (
+        SELECT bool_or(l.state IN ('pending', 'held', 'sending', 'in_doubt', 'accepted')) AS is_open,
+               max(coalesce(l.delivered_at, l.sent_at)) FILTER (WHERE l.state IN ('delivered', 'unknown')) AS reached_at
+        FROM reminders.rung_end l
+        WHERE l.account_id = r.account_id AND l.appointment_id = r.appointment_id AND l.slot_at = r.slot_at
+          AND l.step < r.step) AS below ON r.step > 1
     WHERE r.ended_at IS NULL AND r.state IN ('pending', 'held')
       AND (p_reminder_ids IS NULL OR r.reminder_id = ANY (p_reminder_ids))
 ), judged AS MATERIALIZED (
@@ -121,8 +127,8 @@ WITH fact AS (
               AND here.account_id = f.account_id AND here.appointment_id = f.appointment_id
               AND here.slot_at = f.slot_at AND here.created_at < elsewhere.sent_at) THEN 'moved_back'
         WHEN f.due_at > p_now THEN 'wait_until_due'
-        WHEN f.lower_state IN ('pending', 'held', 'sending', 'in_doubt', 'accepted') THEN 'wait_for_lower_rung'
-        WHEN f.lower_state IN ('delivered', 'unknown') AND p_now < f.answered_by_at THEN 'wait_for_answer'
+        WHEN f.has_open_rung_below THEN 'wait_for_lower_rung'
+        WHEN p_now < f.answered_by_at THEN 'wait_for_answer'
         WHEN f.channel = 'call' AND f.lower_state IS NULL AND f.has_lower_rung
              AND NOT reminders.lower_rungs_unreachable(f.account_id, f.appointment_id, f.slot_at, f.step)
             THEN 'no_lower_proof'

@@ -1,8 +1,9 @@
 -- The intent, committed before any byte leaves, and the record of what became of it. Both take groups of contacts.
 SET LOCAL ROLE reminders_owner;
 
+-- As the owner: no role of the running system may write the guard rows itself, and locking asks for that right.
 CREATE FUNCTION reminders.lock_for_intent(p_contact_ids bigint[], p_now timestamptz) RETURNS void
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, reminders AS $$
 BEGIN
     -- Everything is locked in the order of its key, so that two groups never wait for each other in a ring.
     PERFORM FROM reminders.reminder r
@@ -102,6 +103,7 @@ BEGIN
     JOIN reminders.staged_appointment s
         ON (s.logical_date, s.account_id, s.appointment_id) = (r.adopted_by, r.account_id, r.appointment_id)
     WHERE m.contact_id = ANY (p_contact_ids) AND r.reminder_id = ANY (ready_ids) AND r.state = 'pending'
+      AND c.address_hash = CASE c.channel WHEN 'email' THEN s.email_hash ELSE s.phone_hash END
       -- a contact that may have been made is not made again: what waited is planned as another
       AND NOT EXISTS (SELECT FROM reminders.attempt made
                       WHERE made.contact_id = c.contact_id AND made.state <> 'not_contacted');
@@ -143,49 +145,87 @@ BEGIN
         SELECT DISTINCT ON (g.contact_id) g.contact_id, g.account_id, g.channel, g.address_hash, g.address,
                g.phone_country, g.phone_type, g.zone, (p_now AT TIME ZONE g.zone)::date, g.read_at, p_now, p_deadline_at
         FROM going g ORDER BY g.contact_id, g.read_at
-        RETURNING attempt_id, contact_id, account_id, channel, address_hash, zone
-    ), gap AS (
-        UPDATE reminders.address_gap g
-        SET previous_contact_at = g.last_contact_at, last_contact_at = p_now,
-            min_gap = CASE a.channel WHEN 'email' THEN p.email_gap ELSE p.phone_gap END
-        FROM attempted a, reminders.policy_of(a.account_id) p WHERE g.address_hash = a.address_hash
-    ), cap AS (
-        UPDATE reminders.address_cap k SET contact_count = contact_count + 1
-        FROM attempted a
-        WHERE k.address_hash = a.address_hash
-          AND (k.period = 'day' AND k.starts_on = (p_now AT TIME ZONE a.zone)::date
-               OR k.period = 'week' AND k.starts_on = date_trunc('week', p_now AT TIME ZONE a.zone)::date)
-    ), ceiling AS (
-        UPDATE reminders.daily_ceiling d SET contact_count = d.contact_count + n.contacts
-        FROM (SELECT grouping_of.account_id, a.channel, count(*) AS contacts
-              FROM attempted a, LATERAL (VALUES (a.account_id), ('*')) AS grouping_of (account_id)
-              GROUP BY 1, 2) n
-        WHERE (d.account_id, d.channel, d.day) = (n.account_id, n.channel, (p_now AT TIME ZONE 'UTC')::date)
+        RETURNING attempt_id, contact_id
     )
     SELECT a.attempt_id, a.contact_id FROM attempted a;
 END $$;
 COMMENT ON FUNCTION reminders.intend IS
     'Repeats every check under locks and commits the intent of those contacts of the group that still qualify.';
 
-CREATE FUNCTION reminders.give_back(p_attempt_ids bigint[]) RETURNS void LANGUAGE sql AS $$
-    UPDATE reminders.contact_guard g SET is_uncontacted = true
-    FROM reminders.attempt a WHERE a.attempt_id = ANY (p_attempt_ids) AND g.contact_id = a.contact_id
-      AND NOT g.is_uncontacted;
-    UPDATE reminders.address_gap g SET last_contact_at = g.previous_contact_at, previous_contact_at = NULL
-    FROM reminders.attempt a
-    WHERE a.attempt_id = ANY (p_attempt_ids) AND g.address_hash = a.address_hash AND g.last_contact_at = a.intended_at;
-    UPDATE reminders.address_cap k SET contact_count = contact_count - 1
-    FROM reminders.attempt a
-    WHERE a.attempt_id = ANY (p_attempt_ids) AND k.address_hash = a.address_hash
+CREATE FUNCTION reminders.count_attempts() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, reminders AS $$
+DECLARE contacts bigint; addresses bigint; counted bigint;
+BEGIN
+    SELECT count(*), count(DISTINCT address_hash) INTO contacts, addresses FROM fresh;
+    UPDATE reminders.address_gap g
+    SET previous_contact_at = g.last_contact_at, last_contact_at = a.intended_at,
+        min_gap = CASE a.channel WHEN 'email' THEN p.email_gap ELSE p.phone_gap END
+    FROM fresh a, reminders.policy_of(a.account_id) p WHERE g.address_hash = a.address_hash;
+    GET DIAGNOSTICS counted = ROW_COUNT;
+    -- A row that is missing, or two contacts of an address at once, would go uncounted.
+    IF counted <> contacts OR addresses <> contacts THEN
+        RAISE EXCEPTION 'refused attempt: its address is not counted'
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'contact_is_counted';
+    END IF;
+    UPDATE reminders.address_cap k SET contact_count = contact_count + 1
+    FROM fresh a
+    WHERE k.address_hash = a.address_hash
       AND (k.period = 'day' AND k.starts_on = a.local_day
            OR k.period = 'week' AND k.starts_on = date_trunc('week', a.local_day::timestamp)::date);
+    GET DIAGNOSTICS counted = ROW_COUNT;
+    IF counted <> 2 * contacts THEN
+        RAISE EXCEPTION 'refused attempt: its address has no cap for the day or the week'
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'contact_is_counted';
+    END IF;
+    UPDATE reminders.daily_ceiling d SET contact_count = d.contact_count + n.contacts
+    FROM (SELECT grouping_of.account_id, a.channel, (a.intended_at AT TIME ZONE 'UTC')::date AS day, count(*) AS contacts
+          FROM fresh a, LATERAL (VALUES (a.account_id), ('*')) AS grouping_of (account_id) GROUP BY 1, 2, 3) n
+    WHERE (d.account_id, d.channel, d.day) = (n.account_id, n.channel, n.day);
+    IF EXISTS (SELECT FROM fresh a, LATERAL (VALUES (a.account_id), ('*')) AS grouping_of (account_id)
+               WHERE NOT EXISTS (SELECT FROM reminders.daily_ceiling d WHERE (d.account_id, d.channel, d.day)
+                   = (grouping_of.account_id, a.channel, (a.intended_at AT TIME ZONE 'UTC')::date))) THEN
+        RAISE EXCEPTION 'refused attempt: its day has no ceiling'
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'contact_is_counted';
+    END IF;
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION reminders.count_attempts IS
+    'Every attempt is counted for its address''s gap and caps and for the day''s ceilings, whoever inserts it.';
+-- Named to fire after the fence, whose refusals say more.
+CREATE TRIGGER limits_counted AFTER INSERT ON reminders.attempt
+    REFERENCING NEW TABLE AS fresh FOR EACH STATEMENT EXECUTE FUNCTION reminders.count_attempts();
+
+CREATE FUNCTION reminders.give_back() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, reminders AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM after_it WHERE state = 'not_contacted') THEN
+        RETURN NULL;
+    END IF;
+    WITH given_back AS (
+        SELECT a.* FROM after_it a JOIN before_it b USING (attempt_id)
+        WHERE a.state = 'not_contacted' AND b.state <> 'not_contacted'
+    ), key AS (
+        UPDATE reminders.contact_guard g SET is_uncontacted = true
+        FROM given_back a WHERE g.contact_id = a.contact_id AND NOT g.is_uncontacted
+    ), gap AS (
+        UPDATE reminders.address_gap g SET last_contact_at = g.previous_contact_at, previous_contact_at = NULL
+        FROM given_back a WHERE g.address_hash = a.address_hash AND g.last_contact_at = a.intended_at
+    ), cap AS (
+        UPDATE reminders.address_cap k SET contact_count = contact_count - 1
+        FROM given_back a
+        WHERE k.address_hash = a.address_hash
+          AND (k.period = 'day' AND k.starts_on = a.local_day
+               OR k.period = 'week' AND k.starts_on = date_trunc('week', a.local_day::timestamp)::date)
+    )
     UPDATE reminders.daily_ceiling d SET contact_count = d.contact_count - n.contacts
     FROM (SELECT grouping_of.account_id, a.channel, (a.intended_at AT TIME ZONE 'UTC')::date AS day, count(*) AS contacts
-          FROM reminders.attempt a, LATERAL (VALUES (a.account_id), ('*')) AS grouping_of (account_id)
-          WHERE a.attempt_id = ANY (p_attempt_ids) GROUP BY 1, 2, 3) n
-    WHERE (d.account_id, d.channel, d.day) = (n.account_id, n.channel, n.day)
-$$;
+          FROM given_back a, LATERAL (VALUES (a.account_id), ('*')) AS grouping_of (account_id) GROUP BY 1, 2, 3) n
+    WHERE (d.account_id, d.channel, d.day) = (n.account_id, n.channel, n.day);
+    RETURN NULL;
+END $$;
 COMMENT ON FUNCTION reminders.give_back IS 'After proof that nobody was contacted: key, gap, caps and ceilings are given back.';
+CREATE TRIGGER given_back AFTER UPDATE ON reminders.attempt
+    REFERENCING OLD TABLE AS before_it NEW TABLE AS after_it FOR EACH STATEMENT EXECUTE FUNCTION reminders.give_back();
 
 CREATE FUNCTION reminders.heed_refusals(
     p_attempt_ids bigint[], p_outcomes text[], p_reasons text[], p_codes text[], p_now timestamptz)
@@ -261,8 +301,6 @@ BEGIN
     WHERE a.attempt_id = ANY (changed_ids) AND r.contact_id = a.contact_id AND r.state <> a.state
       AND (r.ended_at IS NULL OR r.state = 'unknown');
 
-    PERFORM reminders.give_back(array_agg(attempt_id)) FROM reminders.attempt
-    WHERE attempt_id = ANY (changed_ids) AND state = 'not_contacted' HAVING count(*) > 0;
     RETURN coalesce(cardinality(changed_ids), 0);
 END $$;
 COMMENT ON FUNCTION reminders.record_outcomes IS

@@ -6,7 +6,7 @@ REVOKE SELECT ON reminders.clock FROM reminders_planner, reminders_dispatcher, r
 
 GRANT INSERT (account_id, appointment_id, slot_at, step, channel, logical_date, adopted_by, due_at, expires_at, wait,
               has_lower_rung, address_hash, address_masked, created_at) ON reminders.reminder TO reminders_planner;
-GRANT UPDATE (state, reason, ended_at, adopted_by, due_at, expires_at, wait, has_lower_rung, deferred_for, not_before_at,
+GRANT UPDATE (state, reason, ended_at, adopted_by, due_at, expires_at, wait, deferred_for, not_before_at,
               address_hash, address_masked) ON reminders.reminder TO reminders_planner;
 GRANT SELECT, INSERT, DELETE ON reminders.staged_appointment, reminders.staged_rung TO reminders_planner;
 GRANT INSERT ON reminders.batch, reminders.contact, reminders.contact_member TO reminders_planner;
@@ -21,8 +21,6 @@ GRANT INSERT (contact_id, account_id, channel, address_hash, address, address_co
 GRANT UPDATE (state, reason, provider_code, provider_id, provider_status, status_since_at, ended_at)
     ON reminders.attempt TO reminders_dispatcher;
 GRANT INSERT ON reminders.contact_guard TO reminders_dispatcher;
-GRANT UPDATE (is_uncontacted) ON reminders.contact_guard TO reminders_dispatcher;
-GRANT INSERT, UPDATE ON reminders.address_cap, reminders.address_gap, reminders.daily_ceiling TO reminders_dispatcher;
 GRANT INSERT ON reminders.suppression TO reminders_dispatcher, reminders_operator;
 GRANT UPDATE (applied_at) ON reminders.provider_event TO reminders_dispatcher;
 
@@ -32,7 +30,12 @@ GRANT SELECT (provider_id, provider_status) ON reminders.provider_event TO remin
 GRANT UPDATE (state, reason, ended_at, deferred_for, not_before_at) ON reminders.reminder TO reminders_operator;
 GRANT INSERT ON reminders.hold TO reminders_operator;
 GRANT UPDATE (released_at, released_by) ON reminders.hold TO reminders_operator;
-GRANT INSERT, UPDATE ON reminders.account_policy, reminders.cadence_step TO reminders_operator;
+GRANT INSERT, DELETE ON reminders.cadence_step TO reminders_operator;
+GRANT UPDATE (step, channel, lead, useful_until, wait) ON reminders.cadence_step TO reminders_operator;
+GRANT INSERT ON reminders.account_policy TO reminders_operator;
+GRANT UPDATE (opens, closes, call_pace, phone_gap, email_gap, phone_daily_cap, phone_weekly_cap, email_daily_cap,
+              email_weekly_cap, email_ceiling, sms_ceiling, call_ceiling, has_cancellation_notice)
+    ON reminders.account_policy TO reminders_operator;
 
 -- A function is executable by everybody unless that is taken back; each runs with its caller's rights.
 REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA reminders FROM PUBLIC;

@@ -67,7 +67,6 @@ COMMENT ON TABLE reminders.account_wording IS
 GRANT SELECT ON reminders.wording_line, reminders.account_wording
     TO reminders_planner, reminders_dispatcher, reminders_operator;
 GRANT INSERT, UPDATE, DELETE ON reminders.account_wording TO reminders_operator;
-GRANT DELETE ON reminders.cadence_step TO reminders_operator;
 REVOKE EXECUTE ON FUNCTION reminders.check_ladder() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION reminders.check_ladder() TO reminders_operator;
 

@@ -43,6 +43,8 @@ CONSTRAINTS = (
     "cancellation_is_an_email",
     "window_runs_forward",
     "slot_is_a_minute",
+    "attempt_is_of_its_contact",
+    "local_day_is_right",
     "attempt_ended",
     "attempt_deadline",
     "book_is_fresh",
@@ -57,17 +59,21 @@ CONSTRAINTS = (
     "suppression_pkey",
     "provider_event_pkey",
 )
-UNIQUE_INDEXES = ("contacted_once", "provider_id_once", "one_open_attempt", "one_open_call", "one_hold_for_a_scope")
+UNIQUE_INDEXES = ("contacted_once", "provider_id_once", "contact_made_once", "one_open_call", "one_hold_for_a_scope")
 TRIGGERS = (
     "reminder.transition_allowed",
     "reminder.begins_pending",
     "reminder.never_deleted",
+    "reminder.never_rewritten",
     "attempt.fenced",
+    "attempt.limits_counted",
+    "attempt.given_back",
     "attempt.attempt_moves_forward",
     "attempt.never_deleted",
     "contact_guard.guard_is_one_way",
     "contact_guard.never_deleted",
     "hold.released_once",
+    "ledger_mark.mark_moves_up",
     "cadence_step.ladder_can_be_climbed",
 )
 
