@@ -47,6 +47,57 @@ FROM relation r, aclexplode(r.relacl) a
 WHERE a.grantee <> r.relowner AND a.privilege_type IN ('DELETE', 'TRUNCATE', 'TRIGGER')
   AND NOT (r.relname = ANY (%(deletable)s::text[]) AND a.privilege_type = 'DELETE')
 
+UNION ALL
+SELECT format('%%s may act as %%s', pg_get_userbyid(m.member), pg_get_userbyid(m.roleid))
+FROM pg_auth_members m JOIN running r ON r.oid = m.member
+WHERE NOT r.rolsuper
+  AND NOT (r.rolname <> ALL (%(roles)s::text[]) AND pg_get_userbyid(m.roleid) = ANY (%(acting)s::text[]))
+
+-- name: guard_definitions
+-- Each object that keeps a promise, by name, and the fingerprint of how it is defined and who may use it.
+SELECT name, md5(string_agg(definition, chr(10) ORDER BY definition)) AS fingerprint
+FROM (
+    SELECT 'function ' || p.proname AS name, concat_ws(' ', pg_get_functiondef(p.oid),
+           coalesce(p.proacl, acldefault('f', p.proowner))::text) AS definition
+    FROM pg_proc p WHERE p.pronamespace = 'reminders'::regnamespace
+    UNION ALL
+    SELECT 'trigger ' || t.tgname, concat_ws(' ', t.tgenabled, pg_get_triggerdef(t.oid))
+    FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+    WHERE c.relnamespace = 'reminders'::regnamespace AND NOT t.tgisinternal
+    UNION ALL
+    SELECT 'constraint ' || k.conname, concat_ws(' ', k.conrelid::regclass, pg_get_constraintdef(k.oid), k.convalidated)
+    FROM pg_constraint k WHERE k.connamespace = 'reminders'::regnamespace
+    UNION ALL
+    SELECT 'index ' || c.relname, pg_get_indexdef(c.oid) FROM pg_class c
+    WHERE c.relnamespace = 'reminders'::regnamespace AND c.relkind = 'i'
+    UNION ALL
+    SELECT 'rights on ' || c.relname, concat_ws(' ', pg_get_userbyid(c.relowner), a.acl::text,
+           CASE c.relkind WHEN 'v' THEN pg_get_viewdef(c.oid) END)
+    FROM pg_class c
+    LEFT JOIN LATERAL (
+        SELECT string_agg(x, ',' ORDER BY x) AS acl
+        FROM (SELECT item::text AS x FROM unnest(coalesce(c.relacl, acldefault('r', c.relowner))) AS item
+              UNION ALL SELECT t.attname || item FROM pg_attribute t, unnest(t.attacl) AS item
+              WHERE t.attrelid = c.oid AND NOT t.attisdropped) entry) a ON true
+    WHERE c.relnamespace IN ('reminders'::regnamespace, 'analytics'::regnamespace) AND c.relkind IN ('r', 'v')
+    UNION ALL
+    SELECT 'the rows of transition', concat_ws(' ', from_state, to_state, role_name) FROM reminders.transition
+    UNION ALL
+    SELECT 'the rows of verdict', concat_ws(' ', verdict, disposition) FROM reminders.verdict) AS kept
+GROUP BY name
+
+-- name: recorded_definitions
+-- What the migrations left.
+SELECT name, fingerprint FROM reminders.guard_definition
+
+-- name: forget_definitions
+-- The record is written anew after the migrations.
+DELETE FROM reminders.guard_definition
+
+-- name: record_definition
+-- One object as it is now.
+INSERT INTO reminders.guard_definition (name, fingerprint) VALUES (%(name)s, %(fingerprint)s)
+
 -- name: reserve_attempts
 -- The next attempt numbers may be used; the mark outside the database is raised before any of them is.
 UPDATE reminders.ledger_mark

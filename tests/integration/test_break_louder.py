@@ -5,6 +5,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import psycopg
+import pytest
+
 from reminders.channels.mail import refusal
 from reminders.channels.twilio_codes import final_status
 from reminders.model import Channel
@@ -91,10 +94,11 @@ def test_a_call_waits_for_an_email_that_can_still_go(scene: Scene) -> None:
 
 
 def test_a_ladder_replaced_does_not_swallow_the_text_and_ring(scene: Scene) -> None:
-    """Own ladder text, call: the email of the house's ladder holds key 1, so no text row is made, and the call goes."""
+    """Own ladder text, call: the email of the house's ladder holds key 1, so no text row would be made, and it would ring."""
     scene.booked(Booked(VISIT))
     assert channels(scene.at(VISIT - 30 * HOUR).cycle()) == ["email"]
-    own_ladder(scene, "1, 'sms', '24 hours', '2 hours', '0'", "2, 'call', '4 hours', '1 hour', '1 hour'")
+    with pytest.raises(psycopg.errors.CheckViolation, match="appointments still ahead"):
+        own_ladder(scene, "1, 'sms', '24 hours', '2 hours', '0'", "2, 'call', '4 hours', '1 hour', '1 hour'")
     for before in (24, 23, 22, 6, 3.5, 2.5, 1.5):
         scene.at(VISIT - before * HOUR).cycle()
     assert channels(scene.reached) in (["email", "sms"], ["email"])

@@ -21,14 +21,15 @@ FINGERPRINT = "fingerprint"
 
 # What a migration made that is no guard of a promise: keys that only identify rows, and checks of what a person types.
 NO_GUARDS = {
-    "account_policy_pkey", "attempt_pkey", "batch_pkey", "cadence_step_pkey", "ceiling_in_all_pkey", "clock_pkey",
-    "contact_guard_pkey", "contact_member_pkey", "contact_pkey", "contact_reference_key", "contact_whole", "hold_names_a_channel", "hold_names_a_cycle", "cycle_pkey", "hold_pkey",
-    "ledger_mark_pkey", "permitted_country_pkey", "reminder_pkey", "schema_migration_pkey", "staged_appointment_pkey",
-    "staged_rung_pkey", "transition_pkey", "verdict_pkey", "wording_line_pkey", "account_wording_pkey",
-    "lead_is_longer_than_useful_until", "useful_until_is_not_after_the_start", "lead_is_at_most_30_days",
-    "wait_is_not_negative", "language_is_spoken", "words_are_short", "words_have_known_names",
-    "text_has_no_opt_out_word", "deferred_is_pending", "state_is_known",
-    "hold_names_its_scope", "hours_open", "release_names_a_person",
+    "account_policy_pkey", "account_wording_pkey", "attempt_pkey", "batch_pkey", "cadence_step_pkey",
+    "ceiling_in_all_pkey", "clock_pkey", "contact_guard_pkey", "contact_member_pkey", "contact_pkey",
+    "contact_reference_key", "contact_whole", "cycle_pkey", "deferred_is_pending", "guard_definition_pkey",
+    "hold_names_a_channel", "hold_names_a_cycle", "hold_names_its_scope", "hold_pkey", "hours_open",
+    "language_is_spoken", "lead_is_at_most_30_days", "lead_is_longer_than_useful_until", "ledger_mark_pkey",
+    "line_exists", "permitted_country_pkey", "release_names_a_person", "reminder_pkey", "schema_migration_pkey",
+    "staged_appointment_pkey", "staged_rung_pkey", "state_is_known", "text_has_no_opt_out_word", "transition_pkey",
+    "useful_until_is_not_after_the_start", "verdict_pkey", "wait_is_not_negative", "wording_line_pkey",
+    "words_are_short", "words_have_known_names",
 }  # fmt: skip
 
 
@@ -246,7 +247,7 @@ def test_every_guard_that_the_migrations_make_is_looked_for(owner: Any) -> None:
     """A new guard is named in the ledger's lists, or above with those that are none."""
     constraints = (
         "SELECT conname FROM pg_constraint"
-        " WHERE connamespace = 'reminders'::regnamespace AND contype IN ('c', 'p', 'u', 'x')"
+        " WHERE connamespace = 'reminders'::regnamespace AND contype IN ('c', 'f', 'p', 'u', 'x')"
     )
     indexes = (
         "SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
@@ -257,8 +258,8 @@ def test_every_guard_that_the_migrations_make_is_looked_for(owner: Any) -> None:
         "SELECT c.relname || '.' || t.tgname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid"
         " WHERE NOT t.tgisinternal AND c.relnamespace = 'reminders'::regnamespace"
     )
-    # A check without a name of its own bounds one column; PostgreSQL calls it <table>_<column>_check.
-    named = {name for (name,) in owner.execute(constraints).fetchall() if not name.endswith("_check")}
+    # Without a name of its own a check bounds one column, and a key only leads to its table.
+    named = {name for (name,) in owner.execute(constraints).fetchall() if not name.endswith(("_check", "_fkey"))}
     assert named == {*CONSTRAINTS, *NO_GUARDS}
     assert {name for (name,) in owner.execute(indexes).fetchall()} == set(UNIQUE_INDEXES)
     assert {name for (name,) in owner.execute(triggers).fetchall()} == set(TRIGGERS)

@@ -346,6 +346,7 @@ def test_one_contact_that_a_guard_refuses_is_named_and_stops_nobody_else(
     assert {contact.account_id for contact in scene.reached} == {"account-0", "account-2"}
     assert scene.states()["appointment-1", 2] == ("pending", "refused_by_guard")
     assert "not_ours" in caplog.text and "+4420" not in caplog.text
+    scene.owner.execute("ALTER TABLE reminders.attempt DROP CONSTRAINT not_ours")
     scene.at(TEXT_IS_DUE).cycle()
     assert scene.states()["appointment-1", 2] == ("expired", "refused_by_guard")
 

@@ -100,9 +100,11 @@ BEGIN
         USING ERRCODE = 'check_violation', CONSTRAINT = 'never_rewritten';
 END $$;
 CREATE TRIGGER never_rewritten BEFORE UPDATE ON reminders.reminder
-    FOR EACH ROW WHEN (OLD.state NOT IN ('pending', 'held')
-        AND (OLD.address_hash, OLD.address_masked, OLD.due_at, OLD.expires_at, OLD.adopted_by, OLD.channel)
-            IS DISTINCT FROM (NEW.address_hash, NEW.address_masked, NEW.due_at, NEW.expires_at, NEW.adopted_by, NEW.channel))
+    -- what goes back to pending is open again, and the book may correct it
+    FOR EACH ROW WHEN (OLD.state NOT IN ('pending', 'held') AND NEW.state <> 'pending'
+        AND (OLD.address_hash IS DISTINCT FROM NEW.address_hash OR OLD.address_masked IS DISTINCT FROM NEW.address_masked
+             OR OLD.due_at <> NEW.due_at OR OLD.expires_at <> NEW.expires_at OR OLD.adopted_by <> NEW.adopted_by
+             OR OLD.channel <> NEW.channel))
     EXECUTE FUNCTION reminders.refuse_rewriting();
 
 CREATE VIEW reminders.active_hold AS

@@ -14,6 +14,8 @@ INSERT INTO reminders.verdict VALUES
     ('too_late', 'expired', 'no longer useful at this step'),
     ('daily_cap', 'expired', 'the address had its contacts of the day until the step was no longer useful'),
     ('weekly_cap', 'expired', 'the address had its contacts of the week until the step was no longer useful'),
+    ('daily_ceiling', 'expired', 'the day''s ceiling of contacts was reached until the step was no longer useful'),
+    ('unknown_status', 'expired', 'the book gave a status that is not one of the agreed ones for as long as it mattered'),
     ('refused_by_guard', 'expired', 'a guard of the ledger refused the contact until the step was no longer useful'),
     ('held_too_long', 'expired', 'a hold was not released while the step was useful'),
     ('missed_by_us', 'expired', 'a call without proof from a lower rung, which we failed to send'),
@@ -24,6 +26,7 @@ INSERT INTO reminders.verdict VALUES
     ('country_not_permitted', 'suppressed', 'numbers of this country are not contacted'),
     ('number_type_not_permitted', 'suppressed', 'premium-rate and shared-cost numbers are not contacted'),
     ('unknown_time_zone', 'suppressed', 'neither the client nor the account has a known time zone'),
+    ('notice_not_wanted', 'cancelled', 'the account no longer wants its clients told of a cancellation'),
     ('cancelled_in_book', 'cancelled', 'the book has cancelled the appointment since the merge'),
     ('confirmed', 'superseded', 'the client has confirmed the slot since the merge'),
     ('moved', 'superseded', 'the book has moved the appointment since the merge'),
@@ -40,6 +43,7 @@ INSERT INTO reminders.verdict VALUES
     ('wait_for_hours', 'deferred', 'quiet hours in the client''s zone'),
     ('wait_for_gap', 'deferred', 'the address was contacted a short while ago'),
     ('wait_for_day', 'deferred', 'the address had its contacts of the day'),
+    ('wait_for_ceiling', 'deferred', 'the day''s ceiling of contacts for the channel is reached, for the account or in all'),
     ('wait_for_week', 'deferred', 'the address had its contacts of the week'),
     ('on_hold', 'held', 'a hold is in force');
 
@@ -50,7 +54,10 @@ WITH fact AS (
     SELECT r.*, s.status, s.slot_at AS book_slot_at, s.read_at, s.zone, s.has_zone_problem, s.phone_country, s.phone_type,
            CASE r.channel WHEN 'email' THEN s.email_problem ELSE s.phone_problem END AS address_problem,
            local.at::time AS local_time, local.at::date AS local_day,
-           policy.opens, policy.closes,
+           policy.opens, policy.closes, policy.has_cancellation_notice,
+           EXISTS (SELECT FROM reminders.daily_ceiling d
+                   WHERE d.account_id IN (r.account_id, '*') AND d.channel = r.channel
+                     AND d.day = (p_now AT TIME ZONE 'UTC')::date AND d.contact_count >= d.ceiling) AS has_spent_ceiling,
            CASE r.channel WHEN 'email' THEN policy.email_gap ELSE policy.phone_gap END AS min_gap,
            -- An address keeps the cap of the account that contacted it first in the period.
            least(spent_day.cap, CASE r.channel WHEN 'email' THEN policy.email_daily_cap
@@ -106,9 +113,12 @@ WITH fact AS (
         WHEN f.expires_at <= p_now AND (f.state = 'held' OR f.has_hold) THEN 'held_too_long'
         WHEN f.expires_at <= p_now AND f.deferred_for = 'wait_for_day' THEN 'daily_cap'
         WHEN f.expires_at <= p_now AND f.deferred_for = 'wait_for_week' THEN 'weekly_cap'
+        WHEN f.expires_at <= p_now AND f.deferred_for = 'wait_for_ceiling' THEN 'daily_ceiling'
+        WHEN f.expires_at <= p_now AND f.deferred_for = 'wait_for_status' THEN 'unknown_status'
         WHEN f.expires_at <= p_now AND f.deferred_for = 'refused_by_guard' THEN 'refused_by_guard'
         WHEN f.expires_at <= p_now THEN 'too_late'
         WHEN f.step = 0 AND f.status <> 'cancelled' THEN 'reinstated'
+        WHEN f.step = 0 AND NOT f.has_cancellation_notice THEN 'notice_not_wanted'
         WHEN f.step > 0 AND f.status = 'cancelled' THEN 'cancelled_in_book'
         WHEN f.book_slot_at <> f.slot_at THEN 'moved'
         WHEN f.status = 'confirmed' THEN 'confirmed'
@@ -141,6 +151,7 @@ WITH fact AS (
         WHEN f.channel <> 'email' AND (f.local_time < f.opens OR f.local_time >= f.closes) THEN 'wait_for_hours'
         WHEN f.day_count >= f.day_cap THEN 'wait_for_day'
         WHEN f.week_count >= f.week_cap THEN 'wait_for_week'
+        WHEN f.has_spent_ceiling THEN 'wait_for_ceiling'
         WHEN f.last_contact_at + f.min_gap > p_now THEN 'wait_for_gap'
         ELSE 'ready' END AS verdict
     FROM fact f
@@ -153,6 +164,7 @@ SELECT j.reminder_id, j.verdict, v.disposition,
            WHEN 'wait_for_hours' THEN
                (j.local_day + CASE WHEN j.local_time < j.opens THEN 0 ELSE 1 END + j.opens) AT TIME ZONE j.zone
            WHEN 'wait_for_day' THEN (j.local_day + 1)::timestamp AT TIME ZONE j.zone
+           WHEN 'wait_for_ceiling' THEN ((p_now AT TIME ZONE 'UTC')::date + 1)::timestamp AT TIME ZONE 'UTC'
            WHEN 'wait_for_week' THEN (date_trunc('week', j.local_day::timestamp) + interval '7 days') AT TIME ZONE j.zone
            WHEN 'wait_for_gap' THEN j.last_contact_at + j.min_gap
        END

@@ -3,7 +3,7 @@ SET LOCAL ROLE reminders_owner;
 
 CREATE FUNCTION reminders.check_ladder() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, reminders AS $$
-DECLARE account text := CASE TG_OP WHEN 'DELETE' THEN OLD.account_id ELSE NEW.account_id END; breach text;
+DECLARE account text := CASE TG_OP WHEN 'DELETE' THEN OLD.account_id ELSE NEW.account_id END; breach text; renumbered text;
 BEGIN
     SELECT CASE
         WHEN upper.lead >= upper.lower_lead THEN
@@ -16,6 +16,14 @@ BEGIN
     FROM (SELECT s.*, lag(s.step) OVER climbed AS lower_step, lag(s.lead) OVER climbed AS lower_lead
           FROM reminders.cadence_step s WHERE s.account_id = account WINDOW climbed AS (ORDER BY s.step)) upper
     ORDER BY 1 NULLS LAST LIMIT 1;
+    SELECT format('step %s is %s for appointments still ahead, and would be %s: give the new step a number of its own',
+                  r.step, r.channel, s.channel) INTO renumbered
+    FROM reminders.cadence_step s JOIN reminders.reminder r ON r.step = s.step AND r.channel <> s.channel
+    WHERE s.account_id = account AND r.slot_at > reminders.ledger_clock()
+      AND (r.account_id = account OR account = '*' AND NOT EXISTS (
+          SELECT FROM reminders.cadence_step own WHERE own.account_id = r.account_id))
+    ORDER BY 1 LIMIT 1;
+    breach := coalesce(breach, renumbered);
     IF account = '*' AND NOT EXISTS (SELECT FROM reminders.cadence_step WHERE account_id = '*') THEN
         breach := 'accounts without a ladder of their own need at least one step';
     END IF;

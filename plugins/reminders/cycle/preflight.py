@@ -42,6 +42,12 @@ def preflight(
             f"the running system may do too much: {'; '.join(excessive)}; take that right back, or give ledger_db the "
             "login that `python -m reminders.store.migrate --logins` makes"
         )
+    changed = ledger.changed_guards()
+    if changed:
+        raise PreflightError(
+            f"the ledger is not as the migrations left it: {', '.join(changed)}; undo the change, or, where it is "
+            "meant, run `python -m reminders.store.migrate --record`"
+        )
     identity = ledger.identity()
     check_clocks(now, identity["clock"])
     known = identity["secret_fingerprint"]

@@ -152,8 +152,19 @@ class Ledger:
     def excessive_rights(self) -> list[str]:
         """What the login and the roles may do though they must not, in words; empty when sending is safe."""
         with self.acting_as(PLANNER):
-            found = self._all("excessive_rights", roles=list(ROLES), deletable=list(DELETABLE))
+            found = self._all(
+                "excessive_rights", roles=list(ROLES), deletable=list(DELETABLE), acting=[PLANNER, DISPATCHER]
+            )
         return sorted(row["excess"] for row in found)
+
+    def changed_guards(self) -> list[str]:
+        """What is not defined, or open to the same roles, as the migrations left it; empty when sending is safe."""
+        with self.acting_as(PLANNER):
+            present, recorded = (
+                {(row["name"], row["fingerprint"]) for row in self._all(name)}
+                for name in ("guard_definitions", "recorded_definitions")
+            )
+        return sorted({name for name, _ in present ^ recorded})
 
     def identity(self) -> Row:
         """Which database this is: system_identifier, timeline, database_oid, reserved_to, secret_fingerprint."""

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from psycopg.rows import class_row, scalar_row
+from psycopg.rows import class_row, dict_row, scalar_row
 
 from reminders.errors import RemindersError, SchemaError
 from reminders.store.logins import connection_parameters, create_logins, logins_from_environment
-from reminders.store.statements import sql_folder
+from reminders.store.statements import sql_folder, statement
 
 __all__ = ["Migration", "check_schema", "create_logins", "migrate", "read_migrations"]
 
@@ -63,7 +63,17 @@ def migrate(connection: Connection, folder: Path | None = None) -> list[Migratio
         for migration in missing_migrations(migrations, _recorded(connection)):
             _apply(connection, migration)
             applied.append(migration)
+        if applied and folder is None:
+            record_definitions(connection)
     return applied
+
+
+def record_definitions(connection: Connection) -> None:
+    """Write down how every guard, function and right is defined now: preflight refuses whatever differs from it."""
+    with connection.transaction(), connection.cursor(row_factory=dict_row) as cursor:
+        found = cursor.execute(statement("guard_definitions")).fetchall()
+        cursor.execute(statement("forget_definitions"))
+        cursor.executemany(statement("record_definition"), found)
 
 
 def check_schema(connection: Connection, folder: Path | None = None) -> None:
@@ -219,6 +229,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command: 0 when the schema is this release's, 1 with one line on stderr when it is refused."""
     parser = argparse.ArgumentParser(prog="python -m reminders.store.migrate", description="Migrate the ledger.")
     parser.add_argument("--logins", action="store_true", help="also create the logins of AIRFLOW_CONN_LEDGER_DB*")
+    parser.add_argument("--record", action="store_true", help="take the guards as they are now for what they should be")
     parser.add_argument("--check", action="store_true", help="change nothing; fail unless the schema is current")
     chosen = parser.parse_args(arguments)
     try:
@@ -229,6 +240,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 applied = []
             else:
                 applied = migrate(connection)
+                if chosen.record:
+                    record_definitions(connection)
             if chosen.logins and not chosen.check:
                 passwords, memberships = logins_from_environment(os.environ)
                 create_logins(connection, passwords, memberships)
