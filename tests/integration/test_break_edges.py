@@ -10,7 +10,7 @@ import pytest
 
 from reminders.cycle import reconcile
 from reminders.cycle.dispatch import Clock, HoldWatch, dispatch
-from reminders.cycle.extract import Rules, Stager
+from reminders.cycle.extract import Rules, Stager, extract
 from reminders.errors import Doubtful
 from reminders.model import Acceptance, Channel, Contact
 from tests.integration.scene import HOUR, MINUTE, SECRET, WEDNESDAY_2PM, Booked, Scene
@@ -67,16 +67,6 @@ def test_a_stager_does_not_show_the_key_of_the_hashes() -> None:
     assert SECRET.decode() not in repr(Stager(WEDNESDAY_2PM, WEDNESDAY_2PM, Rules({}, {}), SECRET))
 
 
-def test_a_contact_that_is_always_refused_does_not_keep_another_account_s_from_going(scene: Scene) -> None:
-    """Theoretical: the nearest of an address is planned first, also when a guard has refused it in every cycle: the other starves."""
-    scene.owner.execute("ALTER TABLE reminders.attempt ADD CONSTRAINT not_ours CHECK (account_id <> 'clinic')")
-    visit = WEDNESDAY_2PM + 48 * HOUR
-    scene.at(WEDNESDAY_2PM).booked(Booked(visit, "a"), Booked(visit + HOUR, "b", account_id="vet"))
-    for minutes in range(0, 60, 5):
-        scene.at(WEDNESDAY_2PM + minutes * MINUTE).cycle()
-    assert [c.account_id for c in scene.reached] == ["vet"]
-
-
 def test_no_error_of_the_ledger_shows_a_row_in_a_traceback(scene: Scene) -> None:
     """Held: the whole traceback as Airflow renders it, causes and contexts included, holds no number, name or mailbox."""
     import traceback
@@ -87,7 +77,7 @@ def test_no_error_of_the_ledger_shows_a_row_in_a_traceback(scene: Scene) -> None
     scene.at(WEDNESDAY_2PM).booked(Booked(TEXT_IS_DUE))
     scene.owner.execute("ALTER TABLE reminders.staged_appointment ADD CONSTRAINT nobody CHECK (client_name = '')")
     with pytest.raises(psycopg.Error) as staging:
-        scene.prepare()
+        extract(scene.ledger, scene._read, scene.now, scene.now, SECRET)
     scene.owner.execute("ALTER TABLE reminders.staged_appointment DROP CONSTRAINT nobody")
     batches = scene.prepare()
     scene.owner.execute("ALTER TABLE reminders.attempt ALTER address TYPE varchar(3)")
@@ -101,7 +91,7 @@ def test_no_error_of_the_ledger_shows_a_row_in_a_traceback(scene: Scene) -> None
 
 
 def test_one_number_that_the_provider_dislikes_does_not_silence_every_account(scene: Scene) -> None:
-    """Any code that is not listed (21612: this To with this From) holds the channel for all until a person comes."""
+    """21612, this To with this From: held the channel for all accounts until a person came."""
     from reminders.channels.twilio_codes import classify
 
     rows = [

@@ -10,6 +10,8 @@ from reminders.model import Channel, State
 
 OPTED_OUT = frozenset({21610})
 ADDRESS = frozenset({21211, 21214, 21217, 21614, 21635, 30005, 30006})
+# This From with this To: about the number or about us, so neither a reason to stop the channel nor proof for a call.
+UNEXPLAINED = frozenset({21612})
 PASSING = frozenset({30001, 30003, 30008})
 RATE_LIMITED = frozenset({20429})
 TOO_LATE = frozenset({30036})
@@ -36,6 +38,8 @@ def classify(http_status: int, code: int | str | None) -> SendError:
         return OptedOut("opted_out", shown)
     if number in ADDRESS:
         return AddressRefused("bad_address", shown)
+    if number in UNEXPLAINED:
+        return AddressRefused("refused_unexplained", shown)
     if number in PASSING:
         return NeverContacted("passing_trouble", shown, PASSING_RETRY)
     if number in TOO_LATE:
