@@ -12,8 +12,11 @@ SELECT DISTINCT appointment_id FROM reminders.reminder
 WHERE ended_at IS NULL AND state IN ('pending', 'held') AND adopted_by <= %(logical_date)s
 
 -- name: read_book
--- Every appointment that starts in the window, or that is named, with its client and its account.
-SELECT a.appointment_id, a.account_id, a.starts_at, a.ends_at, a.status, a.location, a.created_at, a.updated_at,
+-- Every appointment that starts in the window, or that is named, with its client and its account; no time is infinite.
+SELECT a.appointment_id, a.account_id, a.status, a.location,
+       CASE WHEN a.starts_at BETWEEN '1970-01-01' AND '2200-01-01' THEN a.starts_at END AS starts_at,
+       CASE WHEN a.ends_at BETWEEN '1970-01-01' AND '2200-01-01' THEN a.ends_at END AS ends_at,
+       CASE WHEN a.created_at BETWEEN '1970-01-01' AND '2200-01-01' THEN a.created_at END AS created_at,
        c.name AS client_name, c.email AS client_email, c.phone AS client_phone, c.timezone AS client_zone,
        c.locale AS client_locale,
        o.name AS account_name, o.phone AS account_phone, o.email AS account_email, o.timezone AS account_zone,

@@ -16,6 +16,7 @@ from reminders.errors import ConfigurationError
 from reminders.model import Channel, Hours, Rung, Window
 
 HOUR, DAY, ZERO = timedelta(hours=1), timedelta(days=1), timedelta(0)
+HALF_A_MINUTE = timedelta(seconds=30)
 
 DEFAULT_LADDER = (
     Rung(step=1, channel=Channel.EMAIL, lead=72 * HOUR, useful_until=24 * HOUR, wait=ZERO),
@@ -31,17 +32,18 @@ LONGEST_SHIFT = 48 * HOUR
 # Longer than any run of days without a permitted minute that the clocks can make.
 LONGEST_SEARCH_DAYS = 7
 
-# Names that are no place: what the machine at hand is set to, and the tz database's "not set yet".
-NO_PLACES = frozenset({"localtime", "Factory"})
+# Names that are no place: what the machine at hand is set to, the tz database's "not set yet", and abbreviations, in
+# which PostgreSQL sees an offset without summer time.
+NO_PLACES = frozenset({"localtime", "Factory", "CET", "EET", "EST", "HST", "MET", "MST", "WET"})
 
 Span = tuple[datetime, datetime]
 
 
 def minute(slot: datetime) -> datetime:
-    """`slot` in UTC without its seconds: two feeds that differ by a second name one slot. ValueError when naive."""
+    """`slot` in UTC at the nearest minute: feeds that differ by a second name one slot. ValueError when naive."""
     if slot.tzinfo is None:
         raise ValueError("a slot needs a time zone")
-    return slot.astimezone(UTC).replace(second=0, microsecond=0)
+    return (slot.astimezone(UTC) + HALF_A_MINUTE).replace(second=0, microsecond=0)
 
 
 def zone_or(client_zone: str | None, account_zone: str | None) -> str | None:

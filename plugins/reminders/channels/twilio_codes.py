@@ -65,7 +65,7 @@ def _final_text(status: str, error_code: str) -> tuple[str, str] | None:
         case "delivered" | "read":
             return State.DELIVERED.value, status
         case "undelivered" | "failed":
-            return State.UNDELIVERED.value, _why_undelivered(error_code, status)
+            return State.UNDELIVERED.value, _why_undelivered(error_code, "refused_unexplained")
         case "canceled":
             return State.CANCELLED.value, "cancelled_at_provider"
     return None

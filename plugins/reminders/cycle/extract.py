@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,9 +13,12 @@ from typing import Any
 
 from reminders import policy
 from reminders.addresses import Address, key, mask, normalise_email, normalise_phone, region_of
+from reminders.errors import BookError
 from reminders.model import Channel, Hours, Rung
 from reminders.store.book import CHUNK
 from reminders.store.ledger import Ledger
+
+log = logging.getLogger(__name__)
 
 Row = Mapping[str, Any]
 LONGEST_TEXT = 500
@@ -56,11 +60,15 @@ class Stager:
     logical_date: datetime
     now: datetime
     rules: Rules
-    secret: bytes
-    seen: set[tuple[str, str]] = field(default_factory=set)
+    secret: bytes = field(repr=False)
+    seen: set[tuple[str, str]] = field(default_factory=set, repr=False)
+    unjudged: int = 0
 
     def chunks(self, book: Iterable[Row]) -> Iterator[tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]]:
-        """Yield (appointment rows, rung rows) for a chunk of the book at a time; a repeated appointment counts once."""
+        """Yield (appointment rows, rung rows) for a chunk of the book at a time; a repeated appointment counts once.
+
+        A row that cannot be judged is left out and counted in `unjudged`: it must not stop everybody else's.
+        """
         rows = iter(book)
         while chunk := list(islice(rows, CHUNK)):
             appointments: list[tuple[Any, ...]] = []
@@ -70,15 +78,25 @@ class Stager:
                 if identity in self.seen or row["starts_at"] is None or None in identity:
                     continue
                 self.seen.add(identity)
-                zone = policy.zone_or(row["client_zone"], row["account_zone"])
-                slot_at = policy.minute(row["starts_at"])
-                appointments.append(self._appointment(row, slot_at, zone))
-                rungs.extend(self._rungs(row, slot_at, zone or "UTC"))
+                check_times(row)
+                try:
+                    appointment, climbed = self._staged(row)
+                except (ValueError, OverflowError, TypeError):
+                    self.unjudged += 1
+                    continue
+                appointments.append(appointment)
+                rungs.extend(climbed)
             yield appointments, rungs
+
+    def _staged(self, row: Row) -> tuple[tuple[Any, ...], list[tuple[Any, ...]]]:
+        zone = policy.zone_or(row["client_zone"], row["account_zone"])
+        slot_at = policy.minute(row["starts_at"])
+        return self._appointment(row, slot_at, zone), list(self._rungs(row, slot_at, zone or "UTC"))
 
     def _appointment(self, row: Row, slot_at: datetime, zone: str | None) -> tuple[Any, ...]:
         email = normalise_email(row["client_email"])
-        phone = normalise_phone(row["client_phone"], region_of(zone or row["account_zone"] or ""))
+        # The office wrote the number: without a country code it is one of the office's country, wherever the client is.
+        phone = normalise_phone(row["client_phone"], region_of((row["account_zone"] or "").strip()))
         return (
             self.logical_date,
             row["account_id"],
@@ -112,7 +130,8 @@ class Stager:
         hours = self.rules.hours_of(row["account_id"])
         for rung in ladder:
             window = policy.window(slot_at, rung, hours, zone)
-            booked_at = row["created_at"]
+            # No appointment was booked later than now, whatever the book says.
+            booked_at = min(row["created_at"], self.now) if row["created_at"] else None
             if window.due_at > self.logical_date:
                 continue
             if booked_at is not None and not policy.is_worth_creating(window, booked_at):
@@ -131,6 +150,13 @@ class Stager:
             )
 
 
+def check_times(row: Row) -> None:
+    """Raise `BookError` when a time of the book has no time zone: nobody could tell when it is."""
+    for name in ("starts_at", "ends_at", "created_at"):
+        if row[name] is not None and row[name].tzinfo is None:
+            raise BookError(f"booking_db: appointment.{name} has no time zone: make it timestamptz in the view")
+
+
 def text(value: str | None) -> str:
     """A value of the book as one line of bounded length; None is the empty text."""
     return UNPRINTABLE.sub(" ", value or "")[:LONGEST_TEXT].strip()
@@ -144,4 +170,7 @@ def extract(ledger: Ledger, read: Any, logical_date: datetime, now: datetime, se
     rules = read_rules(ledger)
     stager = Stager(logical_date.astimezone(UTC), now, rules, secret)
     book = read(logical_date, logical_date + rules.horizon, ledger.open_appointments(logical_date))
-    return ledger.stage(logical_date, now, stager.chunks(book))
+    staged = ledger.stage(logical_date, now, stager.chunks(book))
+    if stager.unjudged:
+        log.warning("%d appointments of the book could not be judged and were left out", stager.unjudged)
+    return staged
