@@ -162,7 +162,7 @@ def past_of(
         window = policy.window(slot_at, rung, rules.hours_of(account.account_id), zone)
         if window.due_at > now - LEFT_FOR_FIRST_CYCLE:
             return
-        address = address_of(client, rung, zone)
+        address = address_of(client, rung, account)
         state, reason = end_of(rung, appointment, address, slot_at < now, random)
         logical_date = tick_after(window.due_at)
         sent_at = logical_date + timedelta(seconds=random.randrange(5, 60)) if state in CONTACTED else None
@@ -192,11 +192,11 @@ def past_of(
             return
 
 
-def address_of(client: Client, rung: Rung, zone: str) -> Address:
+def address_of(client: Client, rung: Rung, account: Account) -> Address:
     """The client's address for the rung's channel, normalised as the cycle does it."""
     if rung.channel is Channel.EMAIL:
         return normalise_email(client.email)
-    return normalise_phone(client.phone, region_of(zone))
+    return normalise_phone(client.phone, region_of(account.timezone or ""))
 
 
 def end_of(rung: Rung, appointment: Appointment, address: Address, is_over: bool, random: Random) -> tuple[str, str]:

@@ -11,6 +11,11 @@ SELECT account_id, opens, closes FROM reminders.account_policy
 SELECT DISTINCT appointment_id FROM reminders.reminder
 WHERE ended_at IS NULL AND state IN ('pending', 'held') AND adopted_by <= %(logical_date)s
 
+-- name: last_cycle
+-- The cycle before this one, within three days: what came due while there was none must end in the ledger too.
+SELECT max(logical_date) AS logical_date FROM reminders.cycle
+WHERE logical_date < %(logical_date)s AND logical_date > %(logical_date)s - interval '3 days' AND run_kind <> 'backfill'
+
 -- name: read_book
 -- Every appointment that starts in the window, or that is named, with its client and its account; no time is infinite.
 SELECT a.appointment_id, a.account_id, a.status, a.location,

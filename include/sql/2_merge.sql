@@ -8,21 +8,42 @@ INSERT INTO reminders.cycle (logical_date, run_kind, has_own_date, started_at)
 VALUES (%(logical_date)s, %(run_kind)s, %(has_own_date)s, %(now)s)
 ON CONFLICT (logical_date) DO UPDATE SET closed_at = NULL
 
--- name: shrunken_books
--- Accounts (and * for all) whose book lost over a fifth of the future appointments that the last reading had.
+-- name: books_on_hold
+-- Accounts (and * for all) whose book was found changed too much, and whose hold nobody has released.
+SELECT CASE scope WHEN 'all' THEN '*' ELSE scope_value END AS account_id
+FROM reminders.active_hold WHERE placed_by = 'merge_ledger'
+
+-- name: changed_books
+-- Accounts (and * for all) of whose future appointments over a fifth were lost, cancelled, moved or left without address.
 WITH last_reading AS (
     SELECT max(logical_date) AS logical_date FROM reminders.staged_appointment WHERE logical_date < %(logical_date)s
 ), expected AS (
-    SELECT b.account_id, now_read.appointment_id IS NULL AS is_lost
+    SELECT b.account_id, b.appointment_id, b.slot_at, b.email_hash, b.phone_hash
     FROM reminders.staged_appointment b JOIN last_reading USING (logical_date)
+    WHERE b.slot_at > %(logical_date)s AND b.status IN ('booked', 'confirmed')
+    UNION ALL
+    -- The last reading may be long ago, or gone with a crash: what waits in the ledger is expected too.
+    SELECT DISTINCT r.account_id, r.appointment_id, r.slot_at, NULL::bytea, NULL::bytea
+    FROM reminders.reminder r
+    WHERE r.ended_at IS NULL AND r.state IN ('pending', 'held') AND r.slot_at > %(logical_date)s AND r.step > 0
+      AND NOT EXISTS (SELECT FROM reminders.staged_appointment b, last_reading l
+                      WHERE (b.logical_date, b.account_id, b.appointment_id)
+                          = (l.logical_date, r.account_id, r.appointment_id))
+), compared AS (
+    SELECT b.account_id, now_read.appointment_id IS NULL AS is_lost, now_read.status = 'cancelled' AS is_cancelled,
+           now_read.slot_at <> b.slot_at AS is_moved,
+           b.email_hash IS NOT NULL AND now_read.email_hash IS NULL
+               OR b.phone_hash IS NOT NULL AND now_read.phone_hash IS NULL AS is_without_address
+    FROM expected b
     LEFT JOIN reminders.staged_appointment now_read
         ON (now_read.logical_date, now_read.account_id, now_read.appointment_id)
          = (%(logical_date)s, b.account_id, b.appointment_id)
-    WHERE b.slot_at > %(logical_date)s AND b.status IN ('booked', 'confirmed')
 )
-SELECT coalesce(account_id, '*') AS account_id, count(*) AS expected, count(*) FILTER (WHERE is_lost) AS lost
-FROM expected GROUP BY GROUPING SETS ((account_id), ())
-HAVING count(*) FILTER (WHERE is_lost) > greatest(0.2 * count(*), 4)
+SELECT coalesce(account_id, '*') AS account_id, count(*) AS expected, count(*) FILTER (WHERE is_lost) AS lost,
+       count(*) FILTER (WHERE is_cancelled) AS cancelled, count(*) FILTER (WHERE is_moved) AS moved,
+       count(*) FILTER (WHERE is_without_address AND NOT is_lost) AS without_address
+FROM compared GROUP BY GROUPING SETS ((account_id), ())
+HAVING count(*) FILTER (WHERE is_lost OR is_cancelled OR is_moved OR is_without_address) > greatest(0.2 * count(*), 4)
 
 -- name: place_hold
 -- A stop, until a person releases it; one that already stands for the scope is kept as it is.
@@ -47,7 +68,7 @@ INSERT INTO merge_source
 WITH open_row AS (
     SELECT r.account_id, r.appointment_id, r.slot_at, r.step,
            CASE
-               WHEN s.appointment_id IS NULL AND (%(cancels_nothing)s::boolean OR r.account_id = ANY (%(shrunken)s::text[])) THEN NULL
+               WHEN %(ends_nothing)s::boolean OR r.account_id = ANY (%(changed)s::text[]) THEN NULL
                WHEN s.appointment_id IS NULL THEN 'not_in_book'
                WHEN s.slot_at <> r.slot_at THEN 'moved'
                WHEN r.step = 0 AND s.status <> 'cancelled' THEN 'reinstated'
@@ -80,7 +101,7 @@ SELECT s.account_id, s.appointment_id, s.slot_at, 0, NULL, 'email', %(logical_da
        s.email_hash, s.email_masked
 FROM reminders.staged_appointment s, reminders.policy_of(s.account_id) p
 WHERE s.logical_date = %(logical_date)s AND s.status = 'cancelled' AND s.slot_at > greatest(%(logical_date)s, %(now)s)
-  AND p.has_cancellation_notice
+  AND p.has_cancellation_notice AND NOT %(ends_nothing)s::boolean AND s.account_id <> ALL (%(changed)s::text[])
   AND EXISTS (SELECT FROM reminders.reminder r
               WHERE (r.account_id, r.appointment_id, r.slot_at, r.address_hash)
                   = (s.account_id, s.appointment_id, s.slot_at, s.email_hash)
@@ -114,6 +135,13 @@ WITH merged AS (
         reason = s.fate, ended_at = %(now)s, deferred_for = NULL, not_before_at = NULL
     WHEN MATCHED AND r.state IN ('pending', 'held') AND r.adopted_by <= %(logical_date)s THEN UPDATE SET
         adopted_by = %(logical_date)s, address_hash = coalesce(s.address_hash, r.address_hash),
+        address_masked = coalesce(s.address_masked, r.address_masked)
+    -- Ended by a slip of the book that it has taken back, before anybody was contacted.
+    WHEN MATCHED AND r.state IN ('cancelled', 'superseded') AND r.contact_id IS NULL AND s.fate IS NULL
+            AND r.reason IN ('not_in_book', 'moved', 'cancelled_in_book', 'confirmed') AND r.step > 0
+            AND r.expires_at > %(now)s AND r.adopted_by <= %(logical_date)s THEN UPDATE SET
+        state = 'pending', reason = NULL, ended_at = NULL, adopted_by = %(logical_date)s,
+        address_hash = coalesce(s.address_hash, r.address_hash),
         address_masked = coalesce(s.address_masked, r.address_masked)
     WHEN NOT MATCHED THEN
         INSERT (account_id, appointment_id, slot_at, step, channel, logical_date, adopted_by, due_at, expires_at, wait,

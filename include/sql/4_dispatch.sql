@@ -22,10 +22,14 @@ WHERE m.contact_id = %(contact_id)s AND m.reminder_id = r.reminder_id AND r.stat
 -- name: read_contacts
 -- All that the channel needs for each attempt, a row for each appointment that the contact names.
 SELECT a.attempt_id, c.reference, a.channel, a.address, a.account_id, s.account_name, s.account_phone, s.account_email,
-       s.locale, s.appointment_id, s.client_name, s.slot_at, s.ends_at, s.zone, s.location, r.expires_at, r.step,
+       s.locale, s.appointment_id, s.client_name, s.slot_at, s.ends_at, s.zone, s.location, r.step,
+       -- A text or call must have left by closing time too, also when the socket opens a little after the intent.
+       CASE a.channel WHEN 'email' THEN r.expires_at
+            ELSE least(r.expires_at, (a.local_day + p.closes) AT TIME ZONE a.zone) END AS expires_at,
        (SELECT count(DISTINCT m.slot_at) FROM reminders.reminder m
         WHERE m.account_id = r.account_id AND m.appointment_id = r.appointment_id AND m.slot_at <> r.slot_at) AS sequence
 FROM reminders.attempt a
+CROSS JOIN reminders.policy_of(a.account_id) p
 JOIN reminders.contact c USING (contact_id)
 -- Fenced, or old statistics, by which no reminder has a contact, make it a scan for every attempt.
 CROSS JOIN LATERAL (SELECT * FROM reminders.reminder m

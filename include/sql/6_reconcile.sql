@@ -1,8 +1,11 @@
 -- name: attempts_to_poll
--- Accepted attempts with a provider id, the longest unchanged first.
-SELECT attempt_id, channel, provider_id, provider_status, status_since_at FROM reminders.attempt
-WHERE ended_at IS NULL AND state = 'accepted' AND channel <> 'email' AND provider_id IS NOT NULL
-ORDER BY status_since_at LIMIT %(most)s
+-- Accepted attempts with a provider id, the longest not asked about first; they are noted as asked about now.
+UPDATE reminders.attempt SET polled_at = %(now)s
+WHERE attempt_id IN (
+    SELECT attempt_id FROM reminders.attempt
+    WHERE ended_at IS NULL AND state = 'accepted' AND channel <> 'email' AND provider_id IS NOT NULL
+    ORDER BY polled_at NULLS FIRST, attempt_id LIMIT %(most)s)
+RETURNING attempt_id, channel, provider_id, provider_status, status_since_at
 
 -- name: note_status
 -- A status that is not final: kept, with the time at which it was first seen.

@@ -32,9 +32,20 @@ LONGEST_SHIFT = 48 * HOUR
 # Longer than any run of days without a permitted minute that the clocks can make.
 LONGEST_SEARCH_DAYS = 7
 
-# Names that are no place: what the machine at hand is set to, the tz database's "not set yet", and abbreviations, in
-# which PostgreSQL sees an offset without summer time.
-NO_PLACES = frozenset({"localtime", "Factory", "CET", "EET", "EST", "HST", "MET", "MST", "WET"})
+# Names that are no place: what the machine at hand is set to, and the tz database's "not set yet".
+NO_PLACES = frozenset({"localtime", "Factory"})
+
+# Abbreviations that name a zone too. PostgreSQL sees in them an offset without summer time, so each goes by its place
+# (the tz database's file "backward").
+PLACES = {
+    "CET": "Europe/Brussels",
+    "EET": "Europe/Athens",
+    "EST": "America/Panama",
+    "HST": "Pacific/Honolulu",
+    "MET": "Europe/Brussels",
+    "MST": "America/Phoenix",
+    "WET": "Europe/Lisbon",
+}
 
 Span = tuple[datetime, datetime]
 
@@ -50,7 +61,7 @@ def zone_or(client_zone: str | None, account_zone: str | None) -> str | None:
     """The client's IANA zone where it is a known one, else the account's, else None. Never raises."""
     for name in (client_zone, account_zone):
         if name and (stripped := name.strip()) in _known_zones():
-            return stripped
+            return PLACES.get(stripped, stripped)
     return None
 
 

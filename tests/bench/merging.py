@@ -73,7 +73,7 @@ def _at(database: Database, rows: int, now: datetime) -> Merged:
 
 
 def _insert(ledger: Ledger, now: datetime) -> float:
-    values = {"logical_date": now, "now": now, "cancels_nothing": False, "shrunken": []}
+    values = {"logical_date": now, "now": now, "ends_nothing": False, "changed": []}
     with ledger.connection.transaction(force_rollback=True), ledger.acting_as(PLANNER) as connection:
         for name in SOURCE:
             connection.execute(statement(name), values)

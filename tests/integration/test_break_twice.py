@@ -88,7 +88,7 @@ def test_a_rung_put_into_the_ladder_does_not_repeat_the_text(scene: Scene) -> No
             " ('clinic', 3, 'sms', '24 hours', '2 hours', '0'), ('clinic', 4, 'call', '4 hours', '1 hour', '1 hour')"
         )
     scene.at(WEDNESDAY_2PM + 19.5 * HOUR).cycle()
-    assert channels(scene.reached) == ["sms"]
+    assert channels(scene.reached) == ["call", "sms"]
 
 
 def test_a_number_written_in_two_ways_is_one_number(scene: Scene) -> None:

@@ -280,7 +280,7 @@ def test_only_a_failure_for_the_addresss_own_sake_is_proof(scene: Scene, reason:
 
 
 def undelivered(scene: Scene, reason: str) -> None:
-    [attempt] = scene.ledger.attempts("attempts_to_poll", most=10)
+    [attempt] = scene.ledger.attempts("attempts_to_poll", most=10, now=scene.now)
     assert scene.ledger.record([closing(attempt["attempt_id"], "undelivered", reason)], scene.now) == 1
 
 

@@ -216,10 +216,10 @@ def test_an_unknown_zone_falls_back_to_the_accounts(client: str | None, account:
     assert policy.zone_or(client, account) == zone
 
 
-def test_minute_drops_seconds_and_turns_to_utc() -> None:
-    second = timedelta(seconds=59, microseconds=999_999)
-    slot = policy.minute((MONDAY_9AM + second).astimezone(ZoneInfo(LORD_HOWE)))
-    assert (slot, slot.tzinfo) == (MONDAY_9AM, UTC)
+def test_minute_is_the_nearest_and_turns_to_utc() -> None:
+    for second in (timedelta(seconds=29, microseconds=999_999), timedelta(seconds=-30), timedelta(milliseconds=-1)):
+        slot = policy.minute((MONDAY_9AM + second).astimezone(ZoneInfo(LORD_HOWE)))
+        assert (slot, slot.tzinfo) == (MONDAY_9AM, UTC)
     with pytest.raises(ValueError, match="time zone"):
         policy.minute(datetime(2026, 2, 9, 9))  # noqa: DTZ001
 

@@ -44,6 +44,8 @@ SELECT before, after, 'reminders_' || who
 FROM (VALUES
     (ARRAY['pending', 'held'], ARRAY['expired', 'superseded', 'cancelled', 'suppressed'],
         ARRAY['planner', 'dispatcher', 'operator']),
+    -- only what a slip of the book ended before any contact (see check_transition)
+    (ARRAY['cancelled', 'superseded'], ARRAY['pending'], ARRAY['planner']),
     (ARRAY['pending'], ARRAY['held'], ARRAY['planner', 'dispatcher', 'operator']),
     (ARRAY['held'], ARRAY['pending'], ARRAY['planner', 'operator']),
     (ARRAY['pending'], ARRAY['sending'], ARRAY['dispatcher']),
@@ -251,6 +253,7 @@ CREATE TABLE reminders.attempt (
     provider_id text,
     provider_status text,
     status_since_at timestamptz,
+    polled_at timestamptz,
     intended_at timestamptz NOT NULL,
     deadline_at timestamptz NOT NULL,
     ended_at timestamptz,

@@ -23,6 +23,10 @@ BEGIN
                    OR pg_has_role(current_user, 'reminders_owner', 'MEMBER'))) THEN
         RAISE EXCEPTION 'refused: % -> % by %', OLD.state, NEW.state, current_user
             USING ERRCODE = 'check_violation', CONSTRAINT = 'transition_allowed';
+    ELSIF OLD.ended_at IS NOT NULL AND NEW.state = 'pending' AND (OLD.contact_id IS NOT NULL
+            OR OLD.reason NOT IN ('not_in_book', 'moved', 'cancelled_in_book', 'confirmed')) THEN
+        RAISE EXCEPTION 'refused: % -> pending, after a contact or for the reason %', OLD.state, OLD.reason
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'transition_allowed';
     END IF;
     RETURN NEW;
 END $$;
@@ -108,7 +112,7 @@ CREATE TRIGGER never_rewritten BEFORE UPDATE ON reminders.reminder
     EXECUTE FUNCTION reminders.refuse_rewriting();
 
 CREATE VIEW reminders.active_hold AS
-    SELECT hold_id, scope, scope_value FROM reminders.hold WHERE released_at IS NULL;
+    SELECT hold_id, scope, scope_value, placed_by FROM reminders.hold WHERE released_at IS NULL;
 
 CREATE VIEW reminders.rung_end AS
     SELECT r.account_id, r.appointment_id, r.slot_at, r.step, r.channel, coalesce(covering.state, r.state) AS state,

@@ -75,7 +75,9 @@ WITH fact AS (
            EXISTS (SELECT FROM reminders.active_hold h
                    WHERE h.scope = 'all' OR h.scope = 'channel' AND h.scope_value = r.channel
                       OR h.scope = 'account' AND h.scope_value = r.account_id
-                      OR h.scope = 'cycle' AND h.scope_value::timestamptz = r.logical_date) AS has_hold
+                      OR h.scope = 'cycle' AND h.scope_value::timestamptz = r.logical_date) AS has_hold,
+           EXISTS (SELECT FROM reminders.active_hold h WHERE h.placed_by = 'merge_ledger'
+                   AND (h.scope = 'all' OR h.scope = 'account' AND h.scope_value = r.account_id)) AS has_book_hold
     FROM reminders.reminder r
     LEFT JOIN reminders.staged_appointment s
         ON (s.logical_date, s.account_id, s.appointment_id) = (r.adopted_by, r.account_id, r.appointment_id)
@@ -117,6 +119,8 @@ WITH fact AS (
         WHEN f.expires_at <= p_now AND f.deferred_for = 'wait_for_status' THEN 'unknown_status'
         WHEN f.expires_at <= p_now AND f.deferred_for = 'refused_by_guard' THEN 'refused_by_guard'
         WHEN f.expires_at <= p_now THEN 'too_late'
+        -- A book that changed too much at once is not believed until a person has looked.
+        WHEN f.has_book_hold THEN 'on_hold'
         WHEN f.step = 0 AND f.status <> 'cancelled' THEN 'reinstated'
         WHEN f.step = 0 AND NOT f.has_cancellation_notice THEN 'notice_not_wanted'
         WHEN f.step > 0 AND f.status = 'cancelled' THEN 'cancelled_in_book'

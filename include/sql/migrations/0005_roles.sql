@@ -18,7 +18,7 @@ GRANT UPDATE (state, reason, ended_at, deferred_for, not_before_at, contact_id, 
               delivery_evidence) ON reminders.reminder TO reminders_dispatcher;
 GRANT INSERT (contact_id, account_id, channel, address_hash, address, address_country, address_type, zone, local_day,
               book_read_at, intended_at, deadline_at) ON reminders.attempt TO reminders_dispatcher;
-GRANT UPDATE (state, reason, provider_code, provider_id, provider_status, status_since_at, ended_at)
+GRANT UPDATE (state, reason, provider_code, provider_id, provider_status, status_since_at, polled_at, ended_at)
     ON reminders.attempt TO reminders_dispatcher;
 GRANT INSERT ON reminders.contact_guard TO reminders_dispatcher;
 GRANT INSERT ON reminders.suppression TO reminders_dispatcher, reminders_operator;

@@ -140,7 +140,8 @@ def refusal(code: int, answer: bytes | str) -> SendError:
     """What an explicit refusal of the relay (SMTP code 4yz or 5yz, and its text) means; nothing was delivered.
 
     4yz: `NeverContacted`, try later. 5yz about our session, or whose enhanced code is not about the recipient:
-    `Misconfigured`. Any other 5yz: `AddressRefused`. The answer's text, which can hold the address, is not kept.
+    `Misconfigured`. Any other 5yz: `AddressRefused`; without an enhanced code it may be about us all the same, and is
+    no proof for a call. The answer's text, which can hold the address, is not kept.
     """
     if code < 500:
         return NeverContacted("deferred_by_relay", str(code), DEFERRED_FOR)
@@ -148,7 +149,9 @@ def refusal(code: int, answer: bytes | str) -> SendError:
     enhanced = _ENHANCED.match(text.strip())
     is_ours = code in _ABOUT_OUR_SESSION or (enhanced is not None and enhanced[1] not in _ABOUT_THE_RECIPIENT)
     full_code = f"{code} {enhanced[0]}" if enhanced else str(code)
-    return Misconfigured("misconfigured", full_code) if is_ours else AddressRefused("bad_address", full_code)
+    if is_ours:
+        return Misconfigured("misconfigured", full_code)
+    return AddressRefused("bad_address" if enhanced else "refused_unexplained", full_code)
 
 
 class Mailer:

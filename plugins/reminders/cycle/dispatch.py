@@ -154,7 +154,7 @@ def send_group(group: Sequence[Contact], send: Send, watch: HoldWatch, clock: Cl
                 raise NeverContacted("holds_unreadable", type(error).__name__) from error
             if stopped:
                 raise NeverContacted("on_hold", retry_after=0)
-            if clock.monotonic() > closes_at:
+            if clock.monotonic() > closes_at or clock.now() >= contact.expires_at:
                 raise NeverContacted("deadline_passed", retry_after=0)
 
         try:

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 Row = Mapping[str, Any]
 LONGEST_TEXT = 500
+LONGEST_ID = 2000
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
@@ -89,6 +90,8 @@ class Stager:
             yield appointments, rungs
 
     def _staged(self, row: Row) -> tuple[tuple[Any, ...], list[tuple[Any, ...]]]:
+        if len(f"{row['account_id']}{row['appointment_id']}".encode()) > LONGEST_ID:
+            raise ValueError("no index takes so long an id")
         zone = policy.zone_or(row["client_zone"], row["account_zone"])
         slot_at = policy.minute(row["starts_at"])
         return self._appointment(row, slot_at, zone), list(self._rungs(row, slot_at, zone or "UTC"))
@@ -169,7 +172,8 @@ def extract(ledger: Ledger, read: Any, logical_date: datetime, now: datetime, se
     """
     rules = read_rules(ledger)
     stager = Stager(logical_date.astimezone(UTC), now, rules, secret)
-    book = read(logical_date, logical_date + rules.horizon, ledger.open_appointments(logical_date))
+    since = ledger.last_cycle(logical_date) or logical_date
+    book = read(since, logical_date + rules.horizon, ledger.open_appointments(logical_date))
     staged = ledger.stage(logical_date, now, stager.chunks(book))
     if stager.unjudged:
         log.warning("%d appointments of the book could not be judged and were left out", stager.unjudged)

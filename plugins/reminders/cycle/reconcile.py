@@ -32,7 +32,7 @@ def closing(attempt_id: int, outcome: str, reason: str | None, status: str = "",
 def poll(ledger: Ledger, status_of: Status, final: Final, now: datetime) -> dict[str, int]:
     """Ask the provider for the status of each accepted attempt; returns how many were asked, ended and unreadable."""
     counts = {"asked": 0, "ended": 0, "unreadable": 0}
-    for attempt in ledger.attempts("attempts_to_poll", most=MOST_POLLED):
+    for attempt in ledger.attempts("attempts_to_poll", most=MOST_POLLED, now=now):
         counts["asked"] += 1
         channel = Channel(attempt["channel"])
         try:

@@ -191,6 +191,12 @@ class Ledger:
         with self.acting_as(PLANNER):
             return [row["appointment_id"] for row in self._all("open_appointments", logical_date=logical_date)]
 
+    def last_cycle(self, logical_date: datetime) -> datetime | None:
+        """The logical date of the cycle before this one; None when there was none within three days."""
+        with self.acting_as(PLANNER):
+            found: datetime | None = self._one("last_cycle", logical_date=logical_date)["logical_date"]
+        return found
+
     def stage(
         self,
         logical_date: datetime,
@@ -216,9 +222,10 @@ class Ledger:
 
     @again_after_deadlock
     def merge(self, logical_date: datetime, run_kind: str, has_own_date: bool, now: datetime) -> Row:
-        """Bring the staged book into the ledger. Returns created, adopted and ended counts, and `shrunken` accounts.
+        """Bring the staged book into the ledger; returns counts: created, adopted, ended, and books that `changed`.
 
-        A book that lost over a fifth of its expected rows cancels nothing, and its account (or everything) is held.
+        A book of which over a fifth is lost, cancelled, moved or without address ends nothing, and its account (or
+        everything) is held until a person has looked. A backfill only adds and adopts.
         """
         with self.acting_as(PLANNER):
             self.connection.execute(statement("lock_cycles"))
@@ -226,20 +233,27 @@ class Ledger:
                 statement("open_cycle"),
                 {"logical_date": logical_date, "run_kind": run_kind, "has_own_date": has_own_date, "now": now},
             )
-            shrunken = self._shrunken(logical_date, now) if run_kind != "backfill" else []
+            is_backfill = run_kind == "backfill"
+            changed = [] if is_backfill else self._changed_books(logical_date, now)
             for name in ("keep_merge_in_memory", "make_merge_source"):
                 self.connection.execute(statement(name))
             self.connection.execute(
                 statement("stage_merge"),
-                {"logical_date": logical_date, "now": now, "cancels_nothing": "*" in shrunken, "shrunken": shrunken},
+                {
+                    "logical_date": logical_date,
+                    "now": now,
+                    "ends_nothing": is_backfill or "*" in changed,
+                    "changed": changed,
+                },
             )
             for name in ("analyze_merge", "keep_merge_by_key", "keep_merge_from_sorting"):
                 self.connection.execute(statement(name))
             merged = self._one("merge_ledger", logical_date=logical_date, now=now)
-        return {**merged, "shrunken": len(shrunken)}
+        return {**merged, "changed": len(changed)}
 
-    def _shrunken(self, logical_date: datetime, now: datetime) -> list[str]:
-        found = self._all("shrunken_books", logical_date=logical_date)
+    def _changed_books(self, logical_date: datetime, now: datetime) -> list[str]:
+        on_hold = [row["account_id"] for row in self._all("books_on_hold")]
+        found = self._all("changed_books", logical_date=logical_date)
         for row in found:
             everything = row["account_id"] == "*"
             self.connection.execute(
@@ -248,11 +262,13 @@ class Ledger:
                     "scope": "all" if everything else "account",
                     "scope_value": "" if everything else row["account_id"],
                     "placed_by": "merge_ledger",
-                    "why": f"the book lost {row['lost']} of {row['expected']} appointments; nothing was cancelled",
+                    "why": f"of {row['expected']} appointments in the book {row['lost']} are gone, {row['cancelled']} "
+                    f"cancelled, {row['moved']} moved, {row['without_address']} without address, all at once; nothing "
+                    "was done about them",
                     "now": now,
                 },
             )
-        return [row["account_id"] for row in found]
+        return [*on_hold, *(row["account_id"] for row in found)]
 
     @again_after_deadlock
     def triage(self, logical_date: datetime, now: datetime) -> int:
