@@ -40,7 +40,7 @@ def practice() -> list[Booked]:
                 client_email=f"client{number}@example.com" if number % 5 else None,
                 client_phone=f"+4420794600{number:02d}",
                 client_zone=ZONES[number % len(ZONES)],
-                booked_before=2 * HOUR if number % 12 == 5 else 30 * DAY,
+                booked_before=2 * HOUR if is_over and number % 12 == 5 else 30 * DAY,
             )
         )
     return rows
