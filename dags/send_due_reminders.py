@@ -8,15 +8,19 @@ client at most once for each step of an appointment's slot.
 |---|---|---|
 | `preflight` | refuses to send without the ledger's guards, or when the ledger has forgotten | its message names the guard or the way out; nothing was sent |
 | `extract_due` | stages the book | `booking_db` is down or differs from the agreed schema; the next cycle catches up |
-| `merge_ledger` | one MERGE into the ledger | `ledger_db` is down; the next cycle catches up |
+| `merge_ledger` | one MERGE into the ledger; holds an account whose book changed too much at once | `ledger_db` is down; the next cycle catches up |
 | `triage` | gives each reminder its verdict | as above |
 | `plan_batches` | bundles ready reminders by account and address | as above |
 | `dispatch` | sends a batch, a group at a time | its contacts in flight become `in_doubt` and are never sent again; the rest waits for the next cycle |
 | `close_cycle` | writes the cycle's row, checks the invariants | something above failed, or a promise is broken: look at its message first |
 
 **Is it safe to clear a task, to run a date again, to trigger by hand?** Yes, always: the ledger refuses a second contact.
-A backfill fills the ledger's history and sends nothing. Pausing lets started tasks finish their group; what is due
+A backfill fills the ledger's history and sends nothing, and ends nothing. Pausing lets started tasks finish their group; what is due
 waits, and expires when it is no longer useful.
+
+**Is something held?** Under `ledger_db_operator`, `SELECT * FROM reminders.hold WHERE released_at IS NULL` says what and why.
+Nothing of its scope goes until a person releases it, and what is no longer useful expires meanwhile:
+`UPDATE reminders.hold SET released_at = now(), released_by = 'your name' WHERE hold_id = ...`.
 """
 
 from datetime import UTC, datetime, timedelta

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from reminders.store.ledger import PLANNER, Ledger
+from reminders.store.guards import PLANNER
+from reminders.store.ledger import Ledger
 from reminders.store.statements import statement
 from tests.bench.world import Database, World
 

@@ -1,5 +1,5 @@
 # ruff: noqa: E501
-"""An adversary's tests: the edges of time between intent and socket, reconcile's own queue, and what a repr shows."""
+"""Attempts at a breach; a docstring tells what went wrong once: the edges of time between intent and socket, reconcile's own queue, and what a repr shows."""
 
 from __future__ import annotations
 

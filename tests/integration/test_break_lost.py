@@ -1,5 +1,5 @@
 # ruff: noqa: E501, SIM105
-"""An adversary's tests: a reminder that is due vanishes, or one bad row or setting stops everybody's cycle."""
+"""Attempts at a breach; a docstring tells what went wrong once: a reminder that is due vanishes, or one bad row or setting stops everybody's cycle."""
 
 from __future__ import annotations
 

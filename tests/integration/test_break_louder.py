@@ -1,5 +1,5 @@
 # ruff: noqa: E501, ARG001
-"""An adversary's tests: a call without proof, or sooner than the client could answer, because we were late or wrong."""
+"""Attempts at a breach; a docstring tells what went wrong once: a call without proof, or sooner than the client could answer, because we were late or wrong."""
 
 from __future__ import annotations
 

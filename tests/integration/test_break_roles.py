@@ -1,5 +1,5 @@
 # ruff: noqa: E501
-"""An adversary's tests: what each role can do by SQL alone, against 'the database keeps it whatever was deployed last'."""
+"""Attempts at a breach; a docstring tells what went wrong once: what each role can do by SQL alone, against 'the database keeps it whatever was deployed last'."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # ruff: noqa: E501
-"""An adversary's tests: somebody is contacted twice, or at an address that the guards did not check."""
+"""Attempts at a breach; a docstring tells what went wrong once: somebody is contacted twice, or at an address that the guards did not check."""
 
 from __future__ import annotations
 

@@ -13,7 +13,8 @@ from psycopg import sql
 
 from reminders.cycle.preflight import ACCEPT, preflight
 from reminders.errors import PreflightError, SchemaError
-from reminders.store.ledger import CONSTRAINTS, ROLES, TRIGGERS, UNIQUE_INDEXES, Ledger
+from reminders.store.guards import CONSTRAINTS, ROLES, TRIGGERS, UNIQUE_INDEXES
+from reminders.store.ledger import Ledger
 from tests.databases import SharedServer, TestDatabase, fill_ledger
 from tests.integration.scene import HOUR, MINUTE, WEDNESDAY_2PM, Booked, Scene
 

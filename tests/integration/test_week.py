@@ -12,7 +12,8 @@ import pytest
 
 from reminders import policy
 from reminders.cycle.extract import extract
-from reminders.store.ledger import PLANNER, Ledger
+from reminders.store.guards import PLANNER
+from reminders.store.ledger import Ledger
 from tests.databases import TestDatabase
 from tests.integration.scene import HOUR, MINUTE, SECRET, WEDNESDAY_2PM, Booked, Scene
 

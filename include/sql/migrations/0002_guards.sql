@@ -137,7 +137,8 @@ RETURNS boolean LANGUAGE sql STABLE AS $$
         WHERE lower.account_id = p_account_id AND lower.appointment_id = p_appointment_id
           AND lower.slot_at = p_slot_at AND lower.step < p_step
           AND (lower.state IN ('delivered', 'unknown')
-               OR lower.state IN ('failed', 'undelivered') AND lower.reason NOT IN ('misconfigured', 'too_late', 'refused_unexplained')))
+               OR lower.state IN ('failed', 'undelivered')
+                  AND lower.reason NOT IN ('misconfigured', 'too_late', 'refused_unexplained')))
 $$;
 COMMENT ON FUNCTION reminders.has_proof IS
     'Whether a lower rung of the slot reached the client or was refused for the address''s own sake.';

@@ -17,16 +17,12 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from reminders.errors import ConfigurationError, PreflightError
+from reminders.store.guards import CONSTRAINTS, DELETABLE, DISPATCHER, PLANNER, ROLES, TRIGGERS, UNIQUE_INDEXES
 from reminders.store.migrate import check_schema
 from reminders.store.statements import statement
 
 log = logging.getLogger(__name__)
 
-PLANNER = "reminders_planner"
-DISPATCHER = "reminders_dispatcher"
-ROLES = (PLANNER, DISPATCHER, "reminders_webhook", "reminders_operator", "reminders_analyst")
-# What a cycle has read of the book, and what an operator sets: the only rows that anybody may delete.
-DELETABLE = ("staged_appointment", "staged_rung", "cadence_step", "account_wording")
 MOST_STEPS = 20
 MOST_TRIES = 5
 
@@ -34,48 +30,6 @@ Row = dict[str, Any]
 Connection = psycopg.Connection[Any]
 P = ParamSpec("P")
 R = TypeVar("R")
-
-CONSTRAINTS = (
-    "reminder_once",
-    "ended_has_time_and_reason",
-    "contacted_has_contact",
-    "delivered_has_evidence",
-    "cancellation_is_an_email",
-    "window_runs_forward",
-    "slot_is_a_minute",
-    "attempt_is_of_its_contact",
-    "local_day_is_right",
-    "attempt_ended",
-    "attempt_deadline",
-    "book_is_fresh",
-    "number_may_be_dialled",
-    "address_cap_kept",
-    "address_gap_kept",
-    "daily_ceiling_kept",
-    # A counter or an event that could be there twice would count for nothing.
-    "address_cap_pkey",
-    "address_gap_pkey",
-    "daily_ceiling_pkey",
-    "suppression_pkey",
-    "provider_event_pkey",
-)
-UNIQUE_INDEXES = ("contacted_once", "provider_id_once", "contact_made_once", "one_open_call", "one_hold_for_a_scope")
-TRIGGERS = (
-    "reminder.transition_allowed",
-    "reminder.begins_pending",
-    "reminder.never_deleted",
-    "reminder.never_rewritten",
-    "attempt.fenced",
-    "attempt.limits_counted",
-    "attempt.given_back",
-    "attempt.attempt_moves_forward",
-    "attempt.never_deleted",
-    "contact_guard.guard_is_one_way",
-    "contact_guard.never_deleted",
-    "hold.released_once",
-    "ledger_mark.mark_moves_up",
-    "cadence_step.ladder_can_be_climbed",
-)
 
 
 def without_row(error: psycopg.Error) -> psycopg.Error:

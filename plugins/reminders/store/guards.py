@@ -1,0 +1,51 @@
+"""The guards that a release relies on, by their names in the database, and the roles: preflight looks for them."""
+
+from __future__ import annotations
+
+PLANNER = "reminders_planner"
+DISPATCHER = "reminders_dispatcher"
+ROLES = (PLANNER, DISPATCHER, "reminders_webhook", "reminders_operator", "reminders_analyst")
+# What a cycle has read of the book, and what an operator sets: the only rows that anybody may delete.
+DELETABLE = ("staged_appointment", "staged_rung", "cadence_step", "account_wording")
+
+CONSTRAINTS = (
+    "reminder_once",
+    "ended_has_time_and_reason",
+    "contacted_has_contact",
+    "delivered_has_evidence",
+    "cancellation_is_an_email",
+    "window_runs_forward",
+    "slot_is_a_minute",
+    "attempt_is_of_its_contact",
+    "local_day_is_right",
+    "attempt_ended",
+    "attempt_deadline",
+    "book_is_fresh",
+    "number_may_be_dialled",
+    "address_cap_kept",
+    "address_gap_kept",
+    "daily_ceiling_kept",
+    # A counter or an event that could be there twice would count for nothing.
+    "address_cap_pkey",
+    "address_gap_pkey",
+    "daily_ceiling_pkey",
+    "suppression_pkey",
+    "provider_event_pkey",
+)
+UNIQUE_INDEXES = ("contacted_once", "provider_id_once", "contact_made_once", "one_open_call", "one_hold_for_a_scope")
+TRIGGERS = (
+    "reminder.transition_allowed",
+    "reminder.begins_pending",
+    "reminder.never_deleted",
+    "reminder.never_rewritten",
+    "attempt.fenced",
+    "attempt.limits_counted",
+    "attempt.given_back",
+    "attempt.attempt_moves_forward",
+    "attempt.never_deleted",
+    "contact_guard.guard_is_one_way",
+    "contact_guard.never_deleted",
+    "hold.released_once",
+    "ledger_mark.mark_moves_up",
+    "cadence_step.ladder_can_be_climbed",
+)
