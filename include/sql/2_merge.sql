@@ -148,11 +148,10 @@ WITH merged AS (
                 has_lower_rung, address_hash, address_masked, created_at)
         VALUES (s.account_id, s.appointment_id, s.slot_at, s.step, s.channel, %(logical_date)s, %(logical_date)s,
                 s.due_at, s.expires_at, s.wait, s.has_lower_rung, s.address_hash, s.address_masked, %(now)s)
-    RETURNING merge_action() AS action, r.state
+    RETURNING OLD.reminder_id IS NULL AS is_new, NEW.ended_at IS NULL AS is_open
 )
-SELECT count(*) FILTER (WHERE action = 'INSERT') AS created,
-       count(*) FILTER (WHERE action = 'UPDATE' AND state IN ('pending', 'held')) AS adopted,
-       count(*) FILTER (WHERE action = 'UPDATE' AND state NOT IN ('pending', 'held')) AS ended
+SELECT count(*) FILTER (WHERE is_new) AS created, count(*) FILTER (WHERE NOT is_new AND is_open) AS adopted,
+       count(*) FILTER (WHERE NOT is_open) AS ended
 FROM merged
 
 -- name: triage
