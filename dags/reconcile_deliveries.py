@@ -3,7 +3,9 @@
 
 Every two minutes: ask the provider how accepted texts and calls ended, move attempts whose worker died into doubt, and
 doubt without proof to `unknown`. It never contacts anybody, so it may be cleared and run at any time. When
-`poll_accepted` is red, Twilio cannot be reached or `twilio_default` is wrong; reminders wait, and the next run goes on.
+`poll_accepted` is red, `twilio_default` or `ledger_db` is missing or incomplete; `unreadable` in its result counts what
+Twilio did not answer. Reminders wait, and the next run asks again. What is accepted for 48 hours without a final status
+ends `unknown`.
 """
 
 from datetime import UTC, datetime, timedelta

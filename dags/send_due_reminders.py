@@ -15,7 +15,8 @@ client at most once for each step of an appointment's slot.
 | `close_cycle` | writes the cycle's row, checks the invariants | something above failed, or a promise is broken: look at its message first |
 
 **Is it safe to clear a task, to run a date again, to trigger by hand?** Yes, always: the ledger refuses a second contact.
-A backfill fills the ledger's history and sends nothing, and ends nothing. Pausing lets started tasks finish their group; what is due
+A backfill fills the ledger's history, expires what is over, sends nothing, and ends nothing for what the book lost, moved
+or cancelled. Pausing lets started tasks finish their group; what is due
 waits, and expires when it is no longer useful.
 
 **Is something held?** Under `ledger_db_operator`, `SELECT * FROM reminders.hold WHERE released_at IS NULL` says what and why.

@@ -48,7 +48,7 @@ class State(StrEnum):
 class Rung:
     """One step of a cadence: sent from `lead` before the slot, useful until `useful_until` before it.
 
-    `wait` is the silence that the rung below must have been answered with before this rung may go.
+    `wait` is how long the client has to answer the rung below before this one may go.
     """
 
     step: int

@@ -221,9 +221,11 @@ def twilio(wording_of: WordingOf = lambda _account_id: None) -> Twilio:
 
     connection = connection_of("twilio_default")
     extra = connection.extra_dejson
-    for name in ("from_sms", "from_call"):
-        if not extra.get(name) and not extra.get("messaging_service_sid"):
-            raise ConfigurationError(f"the connection twilio_default has no {name} in its extra")
+    if not extra.get("from_sms") and not extra.get("messaging_service_sid"):
+        raise ConfigurationError("the connection twilio_default has no from_sms in its extra")
+    # A messaging service sends texts only.
+    if not extra.get("from_call"):
+        raise ConfigurationError("the connection twilio_default has no from_call in its extra")
     return Twilio(
         account_sid=connection.login,
         auth_token=connection.password,

@@ -99,6 +99,7 @@ SMTP = {"conn_type": "smtp", "host": "127.0.0.1", "password": PASSWORD, "extra":
         ("twilio_default", {**TWILIO, "login": PASSWORD, "password": None}, "password"),
         ("twilio_default", {**TWILIO, "extra": {}}, "from_sms"),
         ("twilio_default", {**TWILIO, "extra": {"from_sms": "+15005550006"}}, "from_call"),
+        ("twilio_default", {**TWILIO, "extra": {"messaging_service_sid": "MG1"}}, "from_call"),
         ("twilio_default", {**TWILIO, "host": f"ftp://{PASSWORD}"}, "host"),
         ("smtp_default", None, "is missing"),
         ("smtp_default", {**SMTP, "host": None}, "host"),

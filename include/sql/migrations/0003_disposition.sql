@@ -47,7 +47,7 @@ INSERT INTO reminders.verdict VALUES
     ('wait_for_week', 'deferred', 'the address had its contacts of the week'),
     ('on_hold', 'held', 'a hold is in force');
 
-CREATE FUNCTION reminders.disposition(p_now timestamptz, p_reminder_ids bigint[] DEFAULT NULL)
+CREATE FUNCTION reminders.disposition(p_now timestamptz, p_reminder_ids bigint[])
 RETURNS TABLE (reminder_id bigint, verdict text, disposition text, not_before_at timestamptz)
 LANGUAGE sql STABLE AS $$
 WITH fact AS (
@@ -103,7 +103,7 @@ WITH fact AS (
         WHERE l.account_id = r.account_id AND l.appointment_id = r.appointment_id AND l.slot_at = r.slot_at
           AND l.step < r.step) AS below ON r.step > 1
     WHERE r.ended_at IS NULL AND r.state IN ('pending', 'held')
-      AND (p_reminder_ids IS NULL OR r.reminder_id = ANY (p_reminder_ids))
+      AND r.reminder_id = ANY (p_reminder_ids)
 ), judged AS MATERIALIZED (
     SELECT f.*, CASE
         WHEN f.slot_at <= p_now THEN 'started'

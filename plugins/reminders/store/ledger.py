@@ -222,7 +222,7 @@ class Ledger:
                     "now": now,
                 },
             )
-        return [*on_hold, *(row["account_id"] for row in found)]
+        return sorted({*on_hold, *(row["account_id"] for row in found)})
 
     @again_after_deadlock
     def triage(self, logical_date: datetime, now: datetime) -> int:
