@@ -22,13 +22,11 @@ WITH last_reading AS (
     FROM reminders.staged_appointment b JOIN last_reading USING (logical_date)
     WHERE b.slot_at > %(logical_date)s AND b.status IN ('booked', 'confirmed')
     UNION ALL
-    -- The last reading may be long ago, or gone with a crash: what waits in the ledger is expected too.
+    -- Without a last reading, after a day's outage or a crash, what waits in the ledger is expected.
     SELECT DISTINCT r.account_id, r.appointment_id, r.slot_at, NULL::bytea, NULL::bytea
     FROM reminders.reminder r
     WHERE r.ended_at IS NULL AND r.state IN ('pending', 'held') AND r.slot_at > %(logical_date)s AND r.step > 0
-      AND NOT EXISTS (SELECT FROM reminders.staged_appointment b, last_reading l
-                      WHERE (b.logical_date, b.account_id, b.appointment_id)
-                          = (l.logical_date, r.account_id, r.appointment_id))
+      AND (SELECT logical_date FROM last_reading) IS NULL
 ), compared AS (
     SELECT b.account_id, now_read.appointment_id IS NULL AS is_lost, now_read.status = 'cancelled' AS is_cancelled,
            now_read.slot_at <> b.slot_at AS is_moved,

@@ -61,7 +61,7 @@ class Refused(SendError):
 
 
 class AddressRefused(Refused):
-    """The address cannot receive this channel; where nobody can tell, the reason is `refused_unexplained`, and no proof."""
+    """The address cannot receive this channel; where nobody can tell, the reason is `refused_unexplained`: no proof."""
 
 
 class OptedOut(Refused):

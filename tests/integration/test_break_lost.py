@@ -52,6 +52,20 @@ def test_a_book_that_stays_shrunken_for_two_cycles_cancels_nothing(scene: Scene)
     assert len(scene.reached) == 20
 
 
+def test_a_book_that_a_person_has_looked_at_is_believed(scene: Scene) -> None:
+    """A true mass cancellation is held until its release, ends with the next cycle, and is not held again."""
+    scene.owner.execute(HOLD + "('channel', 'email', 'op', 'x', now())")
+    scene.at(WEDNESDAY_2PM).booked(*clients(20)).cycle()
+    for name in list(scene.book)[:10]:
+        del scene.book[name]
+    scene.at(WEDNESDAY_2PM + 5 * MINUTE).cycle()
+    assert {state for state, _ in scene.states().values()} == {"held"}
+    release(scene)
+    assert len(scene.at(WEDNESDAY_2PM + 10 * MINUTE).cycle()) == 10
+    assert sorted(set(scene.states().values())) == [("cancelled", "not_in_book"), ("delivered", "relay_accepted")]
+    assert scene.ledger.holds() == []
+
+
 def test_a_shrunken_book_after_a_day_without_cycles_cancels_nothing(scene: Scene) -> None:
     """The yardstick is pruned after a day (and an UNLOGGED table is empty after a crash): nothing is expected any more."""
     scene.owner.execute("UPDATE reminders.cadence_step SET useful_until = '1 hour' WHERE step = 1")
