@@ -1,9 +1,9 @@
 """
 ### Reconcile deliveries
 
-Every two minutes: ask the provider how accepted texts and calls ended, move attempts whose worker died into doubt, and
-doubt without proof to `unknown`. It never contacts anybody, so it may be cleared and run at any time. When
-`poll_accepted` is red, `twilio_default` or `ledger_db` is missing or incomplete; `unreadable` in its result counts what
+Every two minutes: `close_dead_attempts` moves attempts whose worker died into doubt, and doubt without proof to `unknown`;
+`poll_accepted` asks the provider how accepted texts and calls ended. It never contacts anybody, so it may be cleared and
+run at any time. When `poll_accepted` is red, `twilio_default` or `ledger_db` is missing or incomplete; `unreadable` in its result counts what
 Twilio did not answer. Reminders wait, and the next run asks again. What is accepted for 48 hours without a final status
 ends `unknown`.
 """

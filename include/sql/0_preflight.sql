@@ -46,7 +46,6 @@ SELECT format('%%s may %%s %%s', CASE a.grantee WHEN 0 THEN 'everybody' ELSE pg_
 FROM relation r, aclexplode(r.relacl) a
 WHERE a.grantee <> r.relowner AND a.privilege_type IN ('DELETE', 'TRUNCATE', 'TRIGGER')
   AND NOT (r.relname = ANY (%(deletable)s::text[]) AND a.privilege_type = 'DELETE')
-
 UNION ALL
 SELECT format('%%s may act as %%s', pg_get_userbyid(m.member), pg_get_userbyid(m.roleid))
 FROM pg_auth_members m JOIN running r ON r.oid = m.member

@@ -67,4 +67,4 @@ def test_a_dag_file_is_wiring_under_a_runbook(path: Path) -> None:
 def test_every_task_is_in_the_runbook(bag: Any) -> None:
     for dag in bag.dags.values():
         for task in dag.tasks:
-            assert dag.dag_id == "reconcile_deliveries" or f"`{task.task_id}`" in dag.doc_md
+            assert f"`{task.task_id}`" in dag.doc_md

@@ -69,7 +69,8 @@ CREATE TABLE reminders.cadence_step (
     CONSTRAINT lead_is_longer_than_useful_until CHECK (lead > useful_until),
     CONSTRAINT useful_until_is_not_after_the_start CHECK (useful_until >= '0'),
     CONSTRAINT lead_is_at_most_30_days CHECK (lead <= '30 days'),
-    CONSTRAINT wait_is_not_negative CHECK (wait >= '0')
+    CONSTRAINT wait_is_not_negative CHECK (wait >= '0'),
+    CONSTRAINT wait_is_at_most_30_days CHECK (wait <= '30 days')
 );
 COMMENT ON TABLE reminders.cadence_step IS 'An account''s ladder; the rows of account * are the ladder of an account that has none of its own.';
 INSERT INTO reminders.cadence_step (step, channel, lead, useful_until, wait) VALUES

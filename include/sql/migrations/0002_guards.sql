@@ -168,8 +168,6 @@ BEGIN
             SELECT FROM reminders.policy_of(a.account_id) p
             WHERE (a.intended_at AT TIME ZONE a.zone)::time >= p.opens
               AND (a.intended_at AT TIME ZONE a.zone)::time < p.closes) THEN 'not_in_quiet_hours'
-        WHEN NOT EXISTS (SELECT FROM reminders.contact_guard g
-                         WHERE g.contact_id = a.contact_id AND NOT g.is_uncontacted) THEN 'contact_is_guarded'
         WHEN NOT EXISTS (SELECT FROM reminders.reminder r WHERE r.contact_id = a.contact_id AND r.state = 'sending')
           OR EXISTS (SELECT FROM reminders.reminder r WHERE r.contact_id = a.contact_id
             AND (r.channel <> a.channel OR r.account_id <> a.account_id OR r.address_hash <> a.address_hash OR NOT EXISTS (
@@ -209,7 +207,7 @@ RETURNS boolean LANGUAGE sql STABLE AS $$
       AND lower.slot_at = p_slot_at AND lower.step < p_step
 $$;
 COMMENT ON FUNCTION reminders.lower_rungs_unreachable IS
-    'Whether every lower rung of the slot had no usable address, so that the ladder effectively begins here.';
+    'Whether all below this rung is emails for which the client has no usable address: the ladder begins here then.';
 
 -- SETOF lets the planner put the query into the caller's: a call for each row cost a fifth of the intent.
 CREATE FUNCTION reminders.policy_of(p_account_id text) RETURNS SETOF reminders.account_policy

@@ -6,13 +6,13 @@ REVOKE SELECT ON reminders.clock FROM reminders_planner, reminders_dispatcher, r
 
 GRANT INSERT (account_id, appointment_id, slot_at, step, channel, logical_date, adopted_by, due_at, expires_at, wait,
               has_lower_rung, address_hash, address_masked, created_at) ON reminders.reminder TO reminders_planner;
-GRANT UPDATE (state, reason, ended_at, adopted_by, due_at, expires_at, wait, deferred_for, not_before_at,
-              address_hash, address_masked) ON reminders.reminder TO reminders_planner;
+GRANT UPDATE (state, reason, ended_at, adopted_by, deferred_for, not_before_at, address_hash, address_masked) ON reminders.reminder TO reminders_planner;
 GRANT SELECT, INSERT, DELETE ON reminders.staged_appointment, reminders.staged_rung TO reminders_planner;
 GRANT INSERT ON reminders.batch, reminders.contact, reminders.contact_member TO reminders_planner;
 GRANT INSERT, UPDATE ON reminders.cycle TO reminders_planner;
 GRANT UPDATE ON reminders.ledger_mark TO reminders_planner;
-GRANT INSERT ON reminders.hold TO reminders_planner, reminders_dispatcher;
+GRANT INSERT (scope, scope_value, placed_by, why, placed_at, review_at) ON reminders.hold
+    TO reminders_planner, reminders_dispatcher, reminders_operator;
 
 GRANT UPDATE (state, reason, ended_at, deferred_for, not_before_at, contact_id, attempt_count, sent_at, delivered_at,
               delivery_evidence) ON reminders.reminder TO reminders_dispatcher;
@@ -28,7 +28,6 @@ GRANT INSERT ON reminders.provider_event TO reminders_webhook;
 GRANT SELECT (provider_id, provider_status) ON reminders.provider_event TO reminders_webhook;
 
 GRANT UPDATE (state, reason, ended_at, deferred_for, not_before_at) ON reminders.reminder TO reminders_operator;
-GRANT INSERT ON reminders.hold TO reminders_operator;
 GRANT UPDATE (released_at, released_by) ON reminders.hold TO reminders_operator;
 GRANT INSERT, DELETE ON reminders.cadence_step TO reminders_operator;
 GRANT UPDATE (step, channel, lead, useful_until, wait) ON reminders.cadence_step TO reminders_operator;

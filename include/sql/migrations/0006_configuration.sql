@@ -51,7 +51,7 @@ INSERT INTO reminders.wording_line VALUES
     ('sms', 'join'),
     ('email', 'subject'), ('email', 'subject_cancelled'), ('email', 'summary'), ('email', 'greeting_named'),
     ('email', 'greeting_unnamed'), ('email', 'intro'), ('email', 'intro_cancelled'), ('email', 'visit_named'),
-    ('email', 'visit_unnamed'), ('email', 'contact'), ('email', 'signature'), ('email', 'join'), ('email', 'more');
+    ('email', 'visit_unnamed'), ('email', 'contact'), ('email', 'signature'), ('email', 'join');
 
 CREATE TABLE reminders.account_wording (
     account_id text,

@@ -1,4 +1,8 @@
-"""The guards that a release relies on, by their names in the database, and the roles: preflight looks for them."""
+"""The guards that a release relies on, by their names in the database, and the roles: preflight looks for them.
+
+The ledger's own record of definitions (reminders.guard_definition) tells what has changed since the migrations; these
+names are the release's word on what must be there, which no `--record` can take back.
+"""
 
 from __future__ import annotations
 

@@ -63,8 +63,6 @@ def migrate(connection: Connection, folder: Path | None = None) -> list[Migratio
         for migration in missing_migrations(migrations, _recorded(connection)):
             _apply(connection, migration)
             applied.append(migration)
-        if applied and folder is None:
-            record_definitions(connection)
     return applied
 
 
@@ -206,9 +204,17 @@ def _apply(connection: Connection, migration: Migration) -> None:
                 "INSERT INTO reminders.schema_migration (version, name, checksum) VALUES (%s, %s, %s)",
                 [migration.version, migration.name, migration.checksum],
             )
+            if _has_definitions(connection):
+                record_definitions(connection)
     except psycopg.Error as error:
         reason = error.diag.message_primary or type(error).__name__
         raise SchemaError(f"{migration} failed and left nothing behind: {reason}") from error
+
+
+def _has_definitions(connection: Connection) -> bool:
+    with connection.cursor(row_factory=scalar_row) as cursor:
+        cursor.execute("SELECT to_regclass('reminders.guard_definition') IS NOT NULL")
+        return bool(cursor.fetchone())
 
 
 def _make_record(connection: Connection) -> None:
