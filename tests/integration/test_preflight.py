@@ -29,7 +29,8 @@ NO_GUARDS = {
     "language_is_spoken", "lead_is_at_most_30_days", "lead_is_longer_than_useful_until", "ledger_mark_pkey",
     "line_exists", "permitted_country_pkey", "release_names_a_person", "reminder_pkey", "schema_migration_pkey",
     "staged_appointment_pkey", "staged_rung_pkey", "state_is_known", "text_has_no_opt_out_word", "transition_pkey",
-    "useful_until_is_not_after_the_start", "verdict_pkey", "wait_is_not_negative", "wait_is_at_most_30_days", "wording_line_pkey",
+    "useful_until_is_not_after_the_start", "verdict_pkey", "wait_is_at_most_30_days", "wait_is_not_negative",
+    "wording_line_pkey",
     "words_are_short", "words_have_known_names",
 }  # fmt: skip
 
