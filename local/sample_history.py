@@ -14,7 +14,7 @@ from local.sample_book import SEED, Account, Appointment, Book, Client
 from reminders import policy
 from reminders.addresses import Address, key, mask, normalise_email, normalise_phone, region_of
 from reminders.cycle.extract import Rules, read_rules
-from reminders.model import Channel, Rung
+from reminders.model import Channel, Office, Rung
 from reminders.store.ledger import Ledger
 
 # What came due later than this before now is left to the first cycle.
@@ -158,8 +158,9 @@ def past_of(
     zone = policy.zone_or(client.timezone, account.timezone) or "UTC"
     slot_at = policy.minute(appointment.starts_at)
     ladder = rules.ladder(account.account_id)
+    office = Office(rules.office_hours_of(account.account_id), policy.zone_or(account.timezone, zone) or "UTC")
     for rung in ladder:
-        window = policy.window(slot_at, rung, rules.hours_of(account.account_id), zone)
+        window = policy.window(slot_at, rung, rules.hours_of(account.account_id), zone, office)
         if window.due_at > now - LEFT_FOR_FIRST_CYCLE:
             return
         address = address_of(client, rung, account)

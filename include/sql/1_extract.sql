@@ -3,8 +3,8 @@
 SELECT account_id, step, channel, lead, useful_until, wait FROM reminders.cadence_step ORDER BY account_id, step
 
 -- name: read_hours
--- The hours for texts and calls: the default ones under account *, and the accounts' own.
-SELECT account_id, opens, closes FROM reminders.account_policy
+-- The hours for texts and calls, and the office's for calls: the default ones under account *, and the accounts' own.
+SELECT account_id, opens, closes, office_opens, office_closes, office_days FROM reminders.account_policy
 
 -- name: open_appointments
 -- Appointments with a reminder that can still go out, to be read by id wherever they have moved to.
@@ -56,8 +56,9 @@ DELETE FROM reminders.staged_appointment WHERE logical_date = ANY (%(logical_dat
 -- name: copy_appointments
 -- One row for each appointment that was read, addresses normalised and hashed.
 COPY reminders.staged_appointment (logical_date, account_id, appointment_id, slot_at, ends_at, status, booked_at, zone,
-    has_zone_problem, locale, client_name, location, account_name, account_phone, account_email, email, email_hash,
-    email_masked, email_problem, phone, phone_hash, phone_masked, phone_problem, phone_country, phone_type, read_at)
+    has_zone_problem, account_zone, locale, client_name, location, account_name, account_phone, account_email, email,
+    email_hash, email_masked, email_problem, phone, phone_hash, phone_masked, phone_problem, phone_country, phone_type,
+    read_at)
 FROM STDIN
 
 -- name: copy_rungs

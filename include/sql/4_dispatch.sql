@@ -24,8 +24,12 @@ WHERE m.contact_id = %(contact_id)s AND m.reminder_id = r.reminder_id AND r.stat
 SELECT a.attempt_id, c.reference, a.channel, a.address, a.account_id, s.account_name, s.account_phone, s.account_email,
        s.locale, s.appointment_id, s.client_name, s.slot_at, s.ends_at, s.zone, s.location, r.step,
        -- A text or call must have left by closing time too, also when the socket opens a little after the intent.
-       CASE a.channel WHEN 'email' THEN r.expires_at
-            ELSE least(r.expires_at, (a.local_day + p.closes) AT TIME ZONE a.zone) END AS expires_at,
+       CASE a.channel
+            WHEN 'email' THEN r.expires_at
+            WHEN 'sms' THEN least(r.expires_at, (a.local_day + p.closes) AT TIME ZONE a.zone)
+            ELSE least(r.expires_at, (a.local_day + p.closes) AT TIME ZONE a.zone,
+                       ((a.intended_at AT TIME ZONE s.account_zone)::date + p.office_closes)
+                           AT TIME ZONE s.account_zone) END AS expires_at,
        (SELECT count(DISTINCT m.slot_at) FROM reminders.reminder m
         WHERE m.account_id = r.account_id AND m.appointment_id = r.appointment_id AND m.slot_at <> r.slot_at) AS sequence
 FROM reminders.attempt a

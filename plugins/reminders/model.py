@@ -58,12 +58,24 @@ class Rung:
     wait: timedelta
 
 
+EVERY_DAY = range(1, 8)
+
+
 @dataclass(frozen=True, slots=True)
 class Hours:
-    """The local hours in which texts and calls may go: from `opens` (included) to `closes` (excluded)."""
+    """Local hours from `opens` (included) to `closes` (excluded), on `days`: ISO weekdays, 1 is Monday and 7 Sunday."""
 
     opens: time
     closes: time
+    days: frozenset[int] = frozenset(EVERY_DAY)
+
+
+@dataclass(frozen=True, slots=True)
+class Office:
+    """The office that people who are called call back: open in `hours` of its own valid IANA `zone`."""
+
+    hours: Hours
+    zone: str
 
 
 @dataclass(frozen=True, slots=True)

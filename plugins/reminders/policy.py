@@ -1,19 +1,20 @@
 """When a rung of the ladder is due and when it stops being useful: pure rules, which read no clock.
 
 Every time is a timezone-aware `datetime`, every answer is in UTC, every duration is a `timedelta` of elapsed time:
-"24 hours before" is 24 hours even when the clocks change in between. Quiet hours are wall-clock hours in the client's
-zone, as the tz database has it (https://www.iana.org/time-zones), so they follow every change of the clocks.
+"24 hours before" is 24 hours even when the clocks change in between. Hours are wall-clock hours, those for texts and
+calls in the client's zone and the office's in the account's, as the tz database has it
+(https://www.iana.org/time-zones), so they follow every change of the clocks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo, available_timezones
 
 from reminders.errors import ConfigurationError
-from reminders.model import Channel, Hours, Rung, Window
+from reminders.model import EVERY_DAY, Channel, Hours, Office, Rung, Window
 
 HOUR, DAY, ZERO = timedelta(hours=1), timedelta(days=1), timedelta(0)
 HALF_A_MINUTE = timedelta(seconds=30)
@@ -26,11 +27,12 @@ DEFAULT_LADDER = (
 DEFAULT_HOURS = Hours(opens=time(9), closes=time(20))
 
 # How much earlier than its lead quiet hours can make a rung due. A whole local day is without a permitted minute when
-# the clocks jump over its hours; then the last permitted hour is that of the day before it.
+# the clocks jump over its hours; then the last permitted hour is that of the day before it. Days on which the office
+# is closed come on top (see `longest_shift`).
 LONGEST_SHIFT = 48 * HOUR
 
-# Longer than any run of days without a permitted minute that the clocks can make.
-LONGEST_SEARCH_DAYS = 7
+# Longer than the clocks, and an office of one day a week, go without a permitted minute.
+LONGEST_SEARCH = 14 * DAY
 
 # Names that are no place: what the machine at hand is set to, and the tz database's "not set yet".
 NO_PLACES = frozenset({"localtime", "Factory"})
@@ -65,11 +67,14 @@ def zone_or(client_zone: str | None, account_zone: str | None) -> str | None:
     return None
 
 
-def window(slot_at: datetime, rung: Rung, hours: Hours, zone: str) -> Window:
+def window(slot_at: datetime, rung: Rung, hours: Hours, zone: str, office: Office | None = None) -> Window:
     """When `rung` is due for the slot at `slot_at`, and when it stops being useful.
 
-    An email is due at any hour. A text or call is due at the first permitted minute of its useful window; where
-    there is none, it moves to the last permitted hour before the window, and has expired when that hour closes.
+    An email is due at any hour. A text is due at the first minute of its useful window that is within `hours` in the
+    client's `zone`, a call at the first at which the `office` is open too (None: it always is). Where there is none,
+    the rung moves to the last permitted hour before the window, and has expired when that hour closes. Where the
+    office was closed in every such hour, as it is to a client at the other end of the world, a call is due and
+    expires with the client's hours: the ledger then tells why nobody called.
     The answer holds `due_at` < `expires_at` <= `slot_at` - `rung.useful_until`, in UTC.
 
     Raises ConfigurationError for an unknown zone (see `zone_or`), and for hours that do not open before they close.
@@ -78,26 +83,31 @@ def window(slot_at: datetime, rung: Rung, hours: Hours, zone: str) -> Window:
     starts_at, ends_at = slot - rung.lead, slot - rung.useful_until
     if rung.channel is Channel.EMAIL:
         return Window(starts_at, ends_at)
-    due_at = next_permitted(starts_at, hours, zone)
-    if due_at < ends_at:
-        return Window(due_at, ends_at)
-    opened_at, closed_at = _last_span_before(starts_at, hours, zone)
-    return Window(max(closed_at - HOUR, opened_at), closed_at)
+    if rung.channel is not Channel.CALL:
+        office = None
+    found = _permitted_window(starts_at, ends_at, hours, zone, office)
+    if found is None and office is not None:
+        found = _permitted_window(starts_at, ends_at, hours, zone, None)
+        if found is not None:
+            closes_at = next(closed_at for _, closed_at in _spans(found.due_at, ends_at, hours, zone, None))
+            found = Window(found.due_at, min(closes_at, found.expires_at))
+    if found is None:
+        raise _never_open(hours)
+    return found
 
 
-def is_permitted(at: datetime, hours: Hours, zone: str) -> bool:
-    """Whether a text or a call may go at `at`: the client's wall clock shows `opens` or later, and not yet `closes`."""
-    return hours.opens <= at.astimezone(_zone(zone)).time() < hours.closes
+def is_permitted(at: datetime, hours: Hours, zone: str, office: Office | None = None) -> bool:
+    """Whether a text may go at `at`, by the client's clock; a call, if `office` is given, by the office's clock too."""
+    return _is_open(at, hours, zone) and (office is None or _is_open(at, office.hours, office.zone))
 
 
-def next_permitted(at: datetime, hours: Hours, zone: str) -> datetime:
-    """`at` itself if a text or a call may go then, else the first moment after it, in UTC. Errors as for `window`."""
-    today = _local_date(at, zone)
-    # Yesterday too: clocks that go back over midnight show its last hour twice.
-    for days in range(-1, LONGEST_SEARCH_DAYS):
-        for opened_at, closed_at in _permitted_spans(today + days * DAY, hours, zone):
-            if at < closed_at:
-                return max(at.astimezone(UTC), opened_at)
+def next_permitted(at: datetime, hours: Hours, zone: str, office: Office | None = None) -> datetime:
+    """`at` itself if a text (a call, if `office` is given) may go then, else the first moment after it, in UTC.
+
+    Raises ConfigurationError for an unknown zone, and where there is no such moment within weeks.
+    """
+    for opened_at, _closed_at in _spans(at, at + LONGEST_SEARCH, hours, zone, office):
+        return max(at.astimezone(UTC), opened_at)
     raise _never_open(hours)
 
 
@@ -106,30 +116,75 @@ def is_worth_creating(window: Window, booked_at: datetime) -> bool:
     return window.expires_at > booked_at
 
 
-def horizon(rungs: Sequence[Rung]) -> timedelta:
-    """How far ahead of now a slot can be whose rung is due now: the longest lead, and what quiet hours add to it."""
-    return max(rung.lead for rung in rungs) + LONGEST_SHIFT
+def horizon(rungs: Sequence[Rung], office_hours: Hours | None = None) -> timedelta:
+    """How far ahead of now a slot can be whose rung is due now: the longest lead, and what closed hours add to it."""
+    return max(rung.lead + longest_shift(office_hours if rung.channel is Channel.CALL else None) for rung in rungs)
 
 
-def _last_span_before(at: datetime, hours: Hours, zone: str) -> Span:
-    """The last span of permitted time that has closed by `at`."""
-    today = _local_date(at, zone)
-    for days in range(1, -LONGEST_SEARCH_DAYS, -1):
-        for span in reversed(_permitted_spans(today + days * DAY, hours, zone)):
-            if span[1] <= at:
-                return span
-    raise _never_open(hours)
+def longest_shift(office_hours: Hours | None) -> timedelta:
+    """How much earlier than its lead a rung can be due: one that waits for no office (None), or a call."""
+    open_days = office_hours.days if office_hours else frozenset(EVERY_DAY)
+    closed = longest = 0
+    # Two weeks, for the days that are closed from one into the next.
+    for day in (*EVERY_DAY, *EVERY_DAY):
+        closed = 0 if day in open_days else closed + 1
+        longest = max(longest, closed)
+    return LONGEST_SHIFT + longest * DAY
+
+
+def _is_open(at: datetime, hours: Hours, zone: str) -> bool:
+    clock = at.astimezone(_zone(zone))
+    return clock.isoweekday() in hours.days and hours.opens <= clock.time() < hours.closes
+
+
+def _permitted_window(
+    starts_at: datetime, ends_at: datetime, hours: Hours, zone: str, office: Office | None
+) -> Window | None:
+    """From the first permitted minute of the useful window, else the last permitted hour before it; None: neither."""
+    for opened_at, _closed_at in _spans(starts_at, ends_at, hours, zone, office):
+        return Window(max(opened_at, starts_at), ends_at)
+    earliest = starts_at - longest_shift(office.hours if office else None)
+    for opened_at, closed_at in reversed([*_spans(earliest + HOUR, starts_at, hours, zone, office)]):
+        return Window(max(closed_at - HOUR, opened_at), closed_at)
+    return None
+
+
+def _spans(from_at: datetime, until_at: datetime, hours: Hours, zone: str, office: Office | None) -> Iterator[Span]:
+    """The spans of permitted time that are open at some time from `from_at` until `until_at`, in order and whole."""
+    # A date more on either side: clocks that go back over midnight show the last hour of yesterday again.
+    day, last = _local_date(from_at, zone) - DAY, _local_date(until_at, zone) + DAY
+    while day <= last:
+        for opened_at, closed_at in _permitted_spans(day, hours, zone, office):
+            if closed_at > from_at and opened_at < until_at:
+                yield opened_at, closed_at
+        day += DAY
 
 
 @lru_cache(maxsize=20_000)
-def _permitted_spans(day: date, hours: Hours, zone: str) -> tuple[Span, ...]:
-    """The permitted time of one local date, in UTC and in order.
+def _permitted_spans(day: date, hours: Hours, zone: str, office: Office | None) -> tuple[Span, ...]:
+    """The permitted time of one local date of the client's, in UTC and in order."""
+    spans = _open_spans(day, hours, zone)
+    if office is None or not spans:
+        return spans
+    overlaps = {
+        (max(opened_at, office_opened_at), min(closed_at, office_closed_at))
+        for office_opened_at, office_closed_at in _spans(spans[0][0], spans[-1][1], office.hours, office.zone, None)
+        for opened_at, closed_at in spans
+    }
+    return tuple(sorted(overlap for overlap in overlaps if overlap[0] < overlap[1]))
+
+
+@lru_cache(maxsize=20_000)
+def _open_spans(day: date, hours: Hours, zone: str) -> tuple[Span, ...]:
+    """The open hours of one local date, in UTC and in order.
 
     It is one span on nearly every date. It is none where the clocks jump over the hours or the date, and two where
     clocks that go back show part of the hours again after they had closed or before they had opened.
     """
     opens, closes = (datetime.combine(day, at, UTC) for at in (hours.opens, hours.closes))
     spans: list[Span] = []
+    if day.isoweekday() not in hours.days:
+        return ()
     for starts_at, ends_at, offset in _offsets(day, zone):
         opened_at, closed_at = max(opens - offset, starts_at), min(closes - offset, ends_at)
         if opened_at >= closed_at:

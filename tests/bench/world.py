@@ -32,7 +32,7 @@ SELECT %(logical_date)s, 'account-' || n %% %(accounts)s, 'appointment-' || n,
        date_trunc('minute', %(now)s) + interval '60 hours', 'booked', %(now)s - interval '30 days', 'UTC', false, 'en',
        'Client ' || n, '', 'Practice', '+442079460000', 'practice@example.com',
        'client' || n || '@example.com', sha256(('email' || n)::bytea), 'c•••@e•••.com', NULL,
-       '+44207' || 1000000 + n, sha256(('phone' || n)::bytea), '+44•••••00', NULL, 'GB', 'fixed_line', %(now)s
+       '+44207' || 1000000 + n, sha256(('phone' || n)::bytea), '+44•••••00', NULL, 'GB', 'fixed_line', %(now)s, 'UTC'
 FROM generate_series(1, %(rows)s) n"""
 
 STAGE_RUNGS = """
@@ -116,8 +116,8 @@ class Database:
         """Let a day's ceilings and hours, which a benchmark exceeds, be wide; the guards themselves stay on."""
         self.owner.execute("UPDATE reminders.ceiling_in_all SET ceiling = 10000000")
         self.owner.execute(
-            "UPDATE reminders.account_policy SET opens = '0:00', closes = '23:59:59', email_ceiling = 10000000,"
-            " sms_ceiling = 10000000, call_ceiling = 10000000"
+            "UPDATE reminders.account_policy SET opens = '0:00', closes = '23:59:59', office_opens = '0:00',"
+            " office_closes = '23:59:59', email_ceiling = 10000000, sms_ceiling = 10000000, call_ceiling = 10000000"
         )
 
 

@@ -64,7 +64,7 @@ def test_nothing_goes_in_quiet_hours_that_began_after_the_intent(scene: Scene) -
 
 def test_a_stager_does_not_show_the_key_of_the_hashes() -> None:
     """repr(Stager) holds the address secret and the ids of the book: one log line or f-string away."""
-    assert SECRET.decode() not in repr(Stager(WEDNESDAY_2PM, WEDNESDAY_2PM, Rules({}, {}), SECRET))
+    assert SECRET.decode() not in repr(Stager(WEDNESDAY_2PM, WEDNESDAY_2PM, Rules({}, {}, {}), SECRET))
 
 
 def test_no_error_of_the_ledger_shows_a_row_in_a_traceback(scene: Scene) -> None:

@@ -39,8 +39,8 @@ def operator(ledger: TestDatabase) -> Any:
         ("('vet', 1, 'email', '1 hour', '-1 hour', '0')", "useful_until_is_not_after_the_start"),
         ("('vet', 1, 'email', '31 days', '1 hour', '0')", "lead_is_at_most_30_days"),
         ("('vet', 1, 'email', '1 day', '1 hour', '-1 hour')", "wait_is_not_negative"),
-        ("('vet', 0, 'email', '1 day', '1 hour', '0')", "cadence_step_step_check"),
-        ("('vet', 1, 'fax', '1 day', '1 hour', '0')", "cadence_step_channel_check"),
+        ("('vet', 0, 'email', '1 day', '1 hour', '0')", "step_is_a_number_from_1_to_20"),
+        ("('vet', 1, 'fax', '1 day', '1 hour', '0')", "channel_is_email_sms_or_call"),
     ],
 )  # fmt: skip
 def test_a_ladder_that_cannot_be_climbed_is_refused(operator: Any, steps: str, said: str) -> None:
@@ -111,7 +111,7 @@ def test_the_ledger_knows_every_line_language_and_name_of_the_house(operator: An
 def test_what_the_guide_writes_is_taken_and_its_table_is_true(operator: Any) -> None:
     guide = (Path(__file__).parents[2] / "docs" / "configuring.md").read_text(encoding="utf-8")
     written = re.findall(r"^```sql\n(.*?)^```", guide, re.DOTALL | re.MULTILINE)
-    assert len(written) == 4
+    assert len(written) == 5
     for block in written:
         operator.execute(block)
     told = set(re.findall(r"`([a-z_]+)`", "".join(re.findall(r"^\| `.*? \|", guide, re.MULTILINE))))

@@ -23,9 +23,15 @@ FINGERPRINT = "fingerprint"
 # What a migration made that is no guard of a promise: keys that only identify rows, and checks of what a person types.
 NO_GUARDS = {
     "account_policy_pkey", "account_wording_pkey", "attempt_pkey", "batch_pkey", "cadence_step_pkey",
+    "call_ceiling_is_at_least_1", "call_pace_is_at_least_1", "channel_is_email_sms_or_call", "closes_before_midnight",
+    "email_ceiling_is_at_least_1", "email_daily_cap_is_at_least_1", "email_gap_is_at_least_1_minute",
+    "email_weekly_cap_is_at_least_1", "office_closes_before_midnight", "office_days_are_numbers_from_1_to_7",
+    "office_is_open_between_opens_and_closes", "office_is_open_on_a_day", "office_opens_before_it_closes",
+    "opens_before_closes", "phone_daily_cap_is_at_least_1", "phone_gap_is_at_least_1_minute",
+    "phone_weekly_cap_is_at_least_1", "sms_ceiling_is_at_least_1", "step_is_a_number_from_1_to_20",
     "ceiling_in_all_pkey", "clock_pkey", "contact_guard_pkey", "contact_member_pkey", "contact_pkey",
     "contact_reference_key", "contact_whole", "cycle_pkey", "deferred_is_pending", "guard_definition_pkey",
-    "hold_names_a_channel", "hold_names_a_cycle", "hold_names_its_scope", "hold_pkey", "hours_open",
+    "hold_names_a_channel", "hold_names_a_cycle", "hold_names_its_scope", "hold_pkey",
     "language_is_spoken", "lead_is_at_most_30_days", "lead_is_longer_than_useful_until", "ledger_mark_pkey",
     "line_exists", "permitted_country_pkey", "release_names_a_person", "reminder_pkey", "schema_migration_pkey",
     "staged_appointment_pkey", "staged_rung_pkey", "state_is_known", "text_has_no_opt_out_word", "transition_pkey",

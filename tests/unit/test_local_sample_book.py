@@ -14,7 +14,7 @@ from local.sample_book import Appointment, Book, business_places, sample_book
 from local.sample_history import Past, history, tick_after
 from reminders import policy
 from reminders.cycle.extract import Rules
-from reminders.model import Channel, Hours, Rung
+from reminders.model import Channel, Hours, Office, Rung
 
 SECRET = b"not a secret, but long enough"
 HOURS = Hours(time(9), time(20))
@@ -23,7 +23,7 @@ LADDER = (
     Rung(2, Channel.SMS, timedelta(hours=24), timedelta(hours=2), timedelta(hours=4)),
     Rung(3, Channel.CALL, timedelta(hours=4), timedelta(hours=1), timedelta(hours=1)),
 )
-RULES = Rules({"*": LADDER}, {"*": HOURS})
+RULES = Rules({"*": LADDER}, {"*": HOURS}, {"*": HOURS})
 
 # 555-01xx in North America, the drama numbers of the United Kingdom, the fictitious ones of Australia.
 FICTIONAL = re.compile(r"\+1\d{3}55501\d\d|\+442079460\d{3}|\+441134960\d{3}|\+61[28](?:5550|7010)\d{4}")
@@ -35,8 +35,8 @@ EVERY_HOUR = [AN_AUTUMN_DAY + timedelta(hours=hour) for hour in range(24)]
 WHEN = [*EVERY_HOUR, *(night + timedelta(hours=hour) for night in DST_NIGHTS for hour in range(2, 24, 8))]
 
 
-def due_by(book: Book, pasts: set[tuple[str, int]], at: datetime) -> list[tuple[Appointment, Rung, str]]:
-    """The rungs that a cycle with the logical date `at` finds due, still useful and not past; and their zones."""
+def due_by(book: Book, pasts: set[tuple[str, int]], at: datetime) -> list[tuple[Appointment, Rung, bool]]:
+    """The rungs that a cycle with the logical date `at` finds due, still useful, not past; and if each may go then."""
     zones = {(client.account_id, client.client_id): client.timezone for client in book.clients}
     homes = {account.account_id: account.timezone for account in book.accounts}
     found = []
@@ -45,15 +45,17 @@ def due_by(book: Book, pasts: set[tuple[str, int]], at: datetime) -> list[tuple[
             continue
         own = zones[appointment.account_id, appointment.client_id]
         zone = policy.zone_or(own, homes[appointment.account_id]) or "UTC"
+        office = Office(HOURS, homes[appointment.account_id])
         for rung in LADDER:
-            window = policy.window(appointment.starts_at, rung, HOURS, zone)
+            window = policy.window(appointment.starts_at, rung, HOURS, zone, office)
             if window.due_at <= at < window.expires_at and (appointment.appointment_id, rung.step) not in pasts:
-                found.append((appointment, rung, zone))
+                found.append((appointment, rung, is_permitted(rung, at, zone, office.zone)))
     return found
 
 
-def is_permitted(rung: Rung, at: datetime, zone: str) -> bool:
-    return rung.channel is Channel.EMAIL or HOURS.opens <= at.astimezone(ZoneInfo(zone)).time() < HOURS.closes
+def is_permitted(rung: Rung, at: datetime, zone: str, office_zone: str) -> bool:
+    asked = {Channel.EMAIL: (), Channel.SMS: (zone,), Channel.CALL: (zone, office_zone)}[rung.channel]
+    return all(HOURS.opens <= at.astimezone(ZoneInfo(name)).time() < HOURS.closes for name in asked)
 
 
 @pytest.mark.parametrize("wait", [timedelta(0), timedelta(minutes=15)], ids=["at once", "a slow start"])
@@ -63,10 +65,10 @@ def test_at_any_hour_every_channel_has_come_due_with_the_proof_that_it_needs(now
     pasts = {(past.appointment_id, past.step): past for past in history(book, RULES, SECRET)}
     at = now.replace(minute=now.minute - now.minute % 5) + wait
     ready: Counter[Channel] = Counter()
-    for appointment, rung, zone in due_by(book, set(pasts), at):
+    for appointment, rung, may_go in due_by(book, set(pasts), at):
         lower = pasts.get((appointment.appointment_id, rung.step - 1))
         was_answered_for = lower is not None and lower.delivered_at is not None and lower.delivered_at < at - rung.wait
-        if is_permitted(rung, at, zone) and (rung.channel is Channel.EMAIL or was_answered_for):
+        if may_go and (rung.channel is Channel.EMAIL or was_answered_for):
             ready[rung.channel] += 1
     assert ready[Channel.EMAIL] >= 12
     assert ready[Channel.SMS] >= 10

@@ -14,7 +14,7 @@ from typing import Any
 from reminders import policy
 from reminders.addresses import Address, key, mask, normalise_email, normalise_phone, region_of
 from reminders.errors import BookError
-from reminders.model import Channel, Hours, Rung
+from reminders.model import Channel, Hours, Office, Rung
 from reminders.store.book import CHUNK
 from reminders.store.ledger import Ledger
 
@@ -28,10 +28,11 @@ UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 @dataclass(frozen=True)
 class Rules:
-    """Ladders and hours by account; `*` serves the accounts that have none of their own."""
+    """Ladders, hours for texts and calls, and hours of the office, by account; `*` serves those without their own."""
 
     ladders: Mapping[str, tuple[Rung, ...]]
     hours: Mapping[str, Hours]
+    office_hours: Mapping[str, Hours]
 
     def ladder(self, account_id: str) -> tuple[Rung, ...]:
         return self.ladders.get(account_id) or self.ladders["*"]
@@ -39,10 +40,14 @@ class Rules:
     def hours_of(self, account_id: str) -> Hours:
         return self.hours.get(account_id) or self.hours["*"]
 
+    def office_hours_of(self, account_id: str) -> Hours:
+        return self.office_hours.get(account_id) or self.office_hours["*"]
+
     @property
     def horizon(self) -> timedelta:
         """How far ahead of now a rung can be due."""
-        return max(policy.horizon(ladder) for ladder in self.ladders.values())
+        accounts = {*self.ladders, *self.office_hours}
+        return max(policy.horizon(self.ladder(account), self.office_hours_of(account)) for account in accounts)
 
 
 def read_rules(ledger: Ledger) -> Rules:
@@ -50,8 +55,15 @@ def read_rules(ledger: Ledger) -> Rules:
     for row in ledger.cadences():
         rung = Rung(row["step"], Channel(row["channel"]), row["lead"], row["useful_until"], row["wait"])
         ladders[row["account_id"]].append(rung)
-    hours = {row["account_id"]: Hours(row["opens"], row["closes"]) for row in ledger.hours()}
-    return Rules({account: tuple(rungs) for account, rungs in ladders.items()}, hours)
+    rows = ledger.hours()
+    return Rules(
+        {account: tuple(rungs) for account, rungs in ladders.items()},
+        {row["account_id"]: Hours(row["opens"], row["closes"]) for row in rows},
+        {
+            row["account_id"]: Hours(row["office_opens"], row["office_closes"], frozenset(row["office_days"]))
+            for row in rows
+        },
+    )
 
 
 @dataclass
@@ -93,10 +105,14 @@ class Stager:
         if len(f"{row['account_id']}{row['appointment_id']}".encode()) > LONGEST_ID:
             raise ValueError("no index takes so long an id")
         zone = policy.zone_or(row["client_zone"], row["account_zone"])
+        account_zone = policy.zone_or(row["account_zone"], zone) or "UTC"
         slot_at = policy.minute(row["starts_at"])
-        return self._appointment(row, slot_at, zone), list(self._rungs(row, slot_at, zone or "UTC"))
+        office = Office(self.rules.office_hours_of(row["account_id"]), account_zone)
+        return self._appointment(row, slot_at, zone, account_zone), list(
+            self._rungs(row, slot_at, zone or "UTC", office)
+        )
 
-    def _appointment(self, row: Row, slot_at: datetime, zone: str | None) -> tuple[Any, ...]:
+    def _appointment(self, row: Row, slot_at: datetime, zone: str | None, account_zone: str) -> tuple[Any, ...]:
         email = normalise_email(row["client_email"])
         # The office wrote the number: without a country code it is one of the office's country, wherever the client is.
         phone = normalise_phone(row["client_phone"], region_of((row["account_zone"] or "").strip()))
@@ -110,6 +126,7 @@ class Stager:
             row["created_at"],
             zone or "UTC",
             zone is None,
+            account_zone,
             ", ".join(filter(None, (text(row["client_locale"]), text(row["account_locale"])))),
             text(row["client_name"]),
             text(row["location"]),
@@ -128,11 +145,11 @@ class Stager:
             return None, None, None, address.problem
         return address.value, key(address, self.secret), mask(address), None
 
-    def _rungs(self, row: Row, slot_at: datetime, zone: str) -> Iterator[tuple[Any, ...]]:
+    def _rungs(self, row: Row, slot_at: datetime, zone: str, office: Office) -> Iterator[tuple[Any, ...]]:
         ladder = self.rules.ladder(row["account_id"])
         hours = self.rules.hours_of(row["account_id"])
         for rung in ladder:
-            window = policy.window(slot_at, rung, hours, zone)
+            window = policy.window(slot_at, rung, hours, zone, office)
             # No appointment was booked later than now, whatever the book says.
             booked_at = min(row["created_at"], self.now) if row["created_at"] else None
             if window.due_at > self.logical_date:
