@@ -91,6 +91,29 @@ def test_the_world_has_changed_since_the_plan(planned: Scene, statement: str, gu
 
 
 @pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE reminders.account_policy SET office_closes = '14:00'",
+        "UPDATE reminders.account_policy SET office_opens = '14:01'",
+        "UPDATE reminders.account_policy SET office_days = '{1,2,4,5,6,7}'",
+        "UPDATE reminders.staged_appointment SET account_zone = 'Asia/Tokyo'",
+        "DELETE FROM reminders.staged_appointment",
+    ],
+)
+def test_a_call_to_which_nobody_could_call_back(scene: Scene, statement: str) -> None:
+    scene.at(WEDNESDAY_2PM).booked(Booked(WEDNESDAY_2PM + 3 * HOUR))
+    scene.owner.execute(
+        "INSERT INTO reminders.cadence_step (account_id, step, channel, lead, useful_until, wait)"
+        " VALUES ('clinic', 1, 'call', '4 hours', '1 hour', '0')"
+    )
+    assert scene.prepare()
+    with scene.owner.transaction(force_rollback=True):
+        assert attempt_without_asking(scene) == "went"
+    scene.owner.execute(statement)
+    assert attempt_without_asking(scene) == "office_is_open"
+
+
+@pytest.mark.parametrize(
     ("changes", "guard"),
     [
         ({"guarded": False}, "contact_is_guarded"),

@@ -58,6 +58,9 @@ INSERT INTO reminders.verdict VALUES
     ('office_closed', 'expired',
         'the office was closed whenever the client could be called, until the step was no longer useful'),
     ('wait_for_office', 'deferred', 'the office is closed, and who is called calls back');
+UPDATE reminders.verdict
+SET meaning = 'a call that came due before a rung below could: booked late, or moved to before them by closed hours'
+WHERE verdict = 'no_lower_proof';
 
 CREATE FUNCTION reminders.office_is_open(
     p_at timestamptz, p_zone text, p_opens time, p_closes time, p_days smallint[]) RETURNS boolean
@@ -95,13 +98,6 @@ BEGIN
             SELECT FROM reminders.policy_of(a.account_id) p
             WHERE (a.intended_at AT TIME ZONE a.zone)::time >= p.opens
               AND (a.intended_at AT TIME ZONE a.zone)::time < p.closes) THEN 'not_in_quiet_hours'
-        WHEN a.channel = 'call' AND NOT EXISTS (
-            SELECT FROM reminders.policy_of(a.account_id) p, reminders.reminder r
-            JOIN reminders.staged_appointment s
-                ON (s.logical_date, s.account_id, s.appointment_id) = (r.adopted_by, r.account_id, r.appointment_id)
-            WHERE r.contact_id = a.contact_id
-              AND reminders.office_is_open(
-                  a.intended_at, s.account_zone, p.office_opens, p.office_closes, p.office_days)) THEN 'office_is_open'
         WHEN NOT EXISTS (SELECT FROM reminders.reminder r WHERE r.contact_id = a.contact_id AND r.state = 'sending')
           OR EXISTS (SELECT FROM reminders.reminder r WHERE r.contact_id = a.contact_id
             AND (r.channel <> a.channel OR r.account_id <> a.account_id OR r.address_hash <> a.address_hash OR NOT EXISTS (
@@ -118,6 +114,13 @@ BEGIN
               AND NOT reminders.has_proof(r.account_id, r.appointment_id, r.slot_at, r.step)
               AND NOT reminders.lower_rungs_unreachable(r.account_id, r.appointment_id, r.slot_at, r.step))
             THEN 'call_has_proof'
+        WHEN a.channel = 'call' AND NOT EXISTS (
+            SELECT FROM reminders.policy_of(a.account_id) p, reminders.reminder r
+            JOIN reminders.staged_appointment s
+                ON (s.logical_date, s.account_id, s.appointment_id) = (r.adopted_by, r.account_id, r.appointment_id)
+            WHERE r.contact_id = a.contact_id
+              AND reminders.office_is_open(
+                  a.intended_at, s.account_zone, p.office_opens, p.office_closes, p.office_days)) THEN 'office_is_open'
         END INTO breach
     FROM fresh a
     ORDER BY 1 NULLS LAST LIMIT 1;
