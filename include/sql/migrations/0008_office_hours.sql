@@ -57,7 +57,8 @@ COMMENT ON COLUMN reminders.staged_appointment.account_zone IS
 INSERT INTO reminders.verdict VALUES
     ('office_closed', 'expired',
         'the office was closed whenever the client could be called, until the step was no longer useful'),
-    ('wait_for_office', 'deferred', 'the office is closed, and who is called calls back');
+    ('wait_for_office', 'deferred', 'the office is closed, and who is called calls back'),
+    ('wait_for_line', 'deferred', 'another call to the number is not known to have ended');
 UPDATE reminders.verdict
 SET meaning = 'a call that came due before a rung below could: booked late, or moved to before them by closed hours'
 WHERE verdict = 'no_lower_proof';
@@ -243,6 +244,9 @@ WITH fact AS (
         WHEN f.day_count >= f.day_cap THEN 'wait_for_day'
         WHEN f.week_count >= f.week_cap THEN 'wait_for_week'
         WHEN f.has_spent_ceiling THEN 'wait_for_ceiling'
+        WHEN f.channel = 'call' AND EXISTS (
+            SELECT FROM reminders.attempt a
+            WHERE a.address_hash = f.address_hash AND a.channel = 'call' AND a.ended_at IS NULL) THEN 'wait_for_line'
         WHEN f.last_contact_at + f.min_gap > p_now THEN 'wait_for_gap'
         ELSE 'ready' END AS verdict
     FROM fact f
