@@ -66,6 +66,58 @@ def test_somebody_always_has_a_ladder(operator: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("opens = '20:00', closes = '9:00'", "opens_before_closes"),
+        ("opens = '9:00', closes = '9:00'", "opens_before_closes"),
+        ("closes = '24:00'", "closes_before_midnight"),
+        ("office_opens = '17:00', office_closes = '9:00'", "office_opens_before_it_closes"),
+        ("office_opens = '17:00', office_closes = '17:00'", "office_opens_before_it_closes"),
+        ("office_closes = '24:00'", "office_closes_before_midnight"),
+        ("office_days = '{}'", "office_is_open_on_a_day"),
+        ("office_days = '{0,1}'", "office_days_are_numbers_from_1_to_7"),
+        ("office_days = '{7,8}'", "office_days_are_numbers_from_1_to_7"),
+        ("office_days = '{1,NULL}'", "office_days_are_numbers_from_1_to_7"),
+        ("office_days = '{{1,2},{3,4}}'", "office_days_are_numbers_from_1_to_7"),
+        ("office_days = NULL", "office_days"),
+        ("office_opens = '6:00', office_closes = '9:00'", "office_is_open_between_opens_and_closes"),
+        ("office_opens = '20:00', office_closes = '22:00'", "office_is_open_between_opens_and_closes"),
+        ("opens = '6:00', closes = '8:00'", "office_is_open_between_opens_and_closes"),
+        ("call_pace = 0", "call_pace_is_at_least_1"),
+        ("call_pace = -1", "call_pace_is_at_least_1"),
+        ("phone_gap = '59 seconds'", "phone_gap_is_at_least_1_minute"),
+        ("email_gap = '0'", "email_gap_is_at_least_1_minute"),
+        ("phone_daily_cap = 0", "phone_daily_cap_is_at_least_1"),
+        ("phone_weekly_cap = 0", "phone_weekly_cap_is_at_least_1"),
+        ("email_daily_cap = 0", "email_daily_cap_is_at_least_1"),
+        ("email_weekly_cap = 0", "email_weekly_cap_is_at_least_1"),
+        ("email_ceiling = 0", "email_ceiling_is_at_least_1"),
+        ("sms_ceiling = 0", "sms_ceiling_is_at_least_1"),
+        ("call_ceiling = -5", "call_ceiling_is_at_least_1"),
+    ],
+)
+def test_hours_and_caps_that_nobody_can_mean_are_refused(operator: Any, written: str, said: str) -> None:
+    """Also in the row of everybody, and both when a row is made and when it is changed."""
+    names, values = zip(*(part.split(" = ") for part in written.split(", ")), strict=True)
+    for statement in (
+        f"INSERT INTO reminders.account_policy (account_id, {', '.join(names)}) VALUES ('vet', {', '.join(values)})",
+        f"UPDATE reminders.account_policy SET {written} WHERE account_id = '*'",
+    ):
+        with pytest.raises(psycopg.errors.IntegrityError) as caught:
+            operator.execute(statement)
+        assert said in (caught.value.diag.constraint_name, caught.value.diag.column_name)
+        assert said in str(caught.value.diag.message_primary)
+
+
+def test_hours_that_an_office_can_keep_are_taken(operator: Any) -> None:
+    """An office that is closed for most of the permitted hours, and one whose week is a single day."""
+    operator.execute(
+        "INSERT INTO reminders.account_policy (account_id, office_opens, office_closes, office_days)"
+        " VALUES ('vet', '6:00', '9:01', '{7}'), ('night', '19:59', '23:59', '{5,5}')"
+    )
+
+
+@pytest.mark.parametrize(
     ("row", "refused_by"),
     [
         ("('vet', 'en', 'sms', 'nope', 'x')", "line_exists"),
