@@ -22,7 +22,7 @@ WHERE m.contact_id = %(contact_id)s AND m.reminder_id = r.reminder_id AND r.stat
 -- name: read_contacts
 -- All that the channel needs for each attempt, a row for each appointment that the contact names.
 SELECT a.attempt_id, c.reference, a.channel, a.address, a.account_id, s.account_name, s.account_phone, s.account_email,
-       s.locale, s.appointment_id, s.client_name, s.slot_at, s.ends_at, s.zone, s.location, r.step,
+       s.locale, s.appointment_id, s.client_name, s.slot_at, s.ends_at, s.zone, s.location, r.step, r.logical_date,
        -- A text or call must have left by closing time too, also when the socket opens a little after the intent.
        CASE a.channel
             WHEN 'email' THEN r.expires_at
@@ -44,8 +44,13 @@ WHERE a.attempt_id = ANY (%(attempt_ids)s)
 ORDER BY a.attempt_id, r.slot_at, s.client_name
 
 -- name: read_holds
--- The stops in force, read again before each socket when the last reading is a second old.
-SELECT scope, scope_value FROM reminders.active_hold
+-- The stops in force, read again before each socket when the last reading is a second old; few, whatever else is held.
+SELECT scope, scope_value,
+       -- Text that names no time of a cycle's, as 'infinity' does, would be unreadable here and stop everybody.
+       CASE WHEN scope = 'cycle' THEN
+           CASE WHEN scope_value::timestamptz BETWEEN '1970-01-01' AND '2200-01-01' THEN scope_value::timestamptz END
+       END AS logical_date
+FROM reminders.active_hold WHERE scope IN ('all', 'channel', 'account', 'cycle')
 
 -- name: record_outcomes
 -- What became of a group of attempts.

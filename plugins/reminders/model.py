@@ -110,7 +110,8 @@ class Contact:
 
     `reference` is stable for the contact, opaque, and free of personal data: it becomes the Message-ID and part of
     the status callback's URL. `address` is an email address or an E.164 number. `expires_at` is when the contact
-    stops being useful. `visits` is never empty, sorted by start.
+    stops being useful. `visits` is never empty, sorted by start. `logical_dates` are those of the cycles that made its
+    reminders: a hold of any of them stops it.
     """
 
     attempt_id: AttemptId
@@ -125,6 +126,7 @@ class Contact:
     visits: tuple[Visit, ...]
     expires_at: datetime
     is_cancellation: bool = False
+    logical_dates: frozenset[datetime] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

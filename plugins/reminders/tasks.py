@@ -154,8 +154,9 @@ def plan_batches() -> list[int]:
 @task(execution_timeout=DISPATCH_TIME_LIMIT, retries=0)
 def dispatch(batch_id: int) -> dict[str, int]:
     """Send one batch; returns how many contacts ended in which outcome."""
-    from reminders.cycle.dispatch import HoldWatch, own_wordings
     from reminders.cycle.dispatch import dispatch as send_batch
+    from reminders.cycle.dispatch import own_wordings
+    from reminders.cycle.stops import HoldWatch
     from reminders.model import Channel
     from reminders.store.ledger import Ledger
 
@@ -164,7 +165,22 @@ def dispatch(batch_id: int) -> dict[str, int]:
     with ledger_db() as ledger, database("ledger_db") as watching:
         watch = HoldWatch(Ledger(watching).holds, clock.monotonic)
         sending = senders(own_wordings(ledger.wordings()).get)
-        return send_batch(ledger, watch, batch_id, sending, rates, clock, DISPATCH_TIME_LIMIT)
+        return send_batch(ledger, watch, batch_id, sending, rates, clock, DISPATCH_TIME_LIMIT, pause_question())
+
+
+def pause_question() -> Callable[[], bool]:
+    """Asks Airflow, each time it is called, whether this run's DAG is paused. For the task's main thread.
+
+    `dag.test()` and `airflow dags test` run a paused DAG, which every new one is: there a person runs it, and a hold or
+    Ctrl-C is the stop.
+    """
+    from airflow.sdk.execution_time import task_runner
+
+    # By its name, which a change of Airflow's may take away: then a paused DAG sends nothing.
+    if type(getattr(task_runner, "SUPERVISOR_COMMS", None)).__name__ == "InProcessSupervisorComms":
+        return lambda: False
+    instance: Any = get_current_context()["ti"]
+    return lambda: instance.get_dag(instance.dag_id).is_paused
 
 
 @task(trigger_rule="all_done", outlets=[LEDGER])

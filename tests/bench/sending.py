@@ -11,7 +11,8 @@ from typing import Any
 
 import psycopg
 
-from reminders.cycle.dispatch import Clock, HoldWatch, dispatch
+from reminders.cycle.dispatch import Clock, dispatch
+from reminders.cycle.stops import HoldWatch
 from reminders.model import Acceptance, Channel, Contact
 from reminders.store.ledger import Ledger
 from tests.bench.world import Database, World
@@ -77,6 +78,7 @@ def send(conninfo: str, batch_id: int, channel: Channel, is_limited: bool, rate:
         {channel: rate},
         clock,
         timedelta(minutes=10),
+        lambda: False,
     )
     seconds = time.perf_counter() - started
     return Sent(counts.get("accepted", 0) + counts.get("delivered", 0), seconds)

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from reminders.cycle.dispatch import Clock, HoldWatch, dispatch
+from reminders.cycle.dispatch import Clock, dispatch
 from reminders.cycle.extract import extract
 from reminders.cycle.preflight import ACCEPT, preflight
+from reminders.cycle.stops import HoldWatch
 from reminders.model import Acceptance, Channel, Contact
 from reminders.store.ledger import Ledger
 
@@ -53,7 +54,10 @@ class Booked:
 
 @dataclass
 class Scene:
-    """`reached` is the log of the phones and mailboxes: what tests judge by."""
+    """`reached` is the log of the phones and mailboxes: what tests judge by.
+
+    `before_check` happens to each contact between its intent and its last check.
+    """
 
     owner: Any
     ledger: Ledger
@@ -62,6 +66,8 @@ class Scene:
     book: dict[str, Booked] = field(default_factory=dict)
     reached: list[Contact] = field(default_factory=list)
     answer: Callable[[Contact], Acceptance] | None = None
+    before_check: Callable[[Contact], None] = lambda _contact: None
+    is_paused: Callable[[], bool] = lambda: False
 
     def at(self, now: datetime) -> Scene:
         """Set every clock to `now`: the policy's, and the one that the database's own guards read."""
@@ -95,20 +101,32 @@ class Scene:
             return []
         return self.ledger.plan(date, self.now, {c.value: 1000 for c in Channel}, {"email": 2, "sms": 2, "call": 1})
 
-    def send(self, batch_ids: list[int], rate: float = 1000.0) -> None:
-        still = Clock(lambda: self.now, lambda: 0.0, lambda _: None)
+    def flowing(self) -> Clock:
+        """Clocks that a sleep sets forward: all else takes no time."""
+        begun = self.now
+
+        def sleep(seconds: float) -> None:
+            self.at(self.now + timedelta(seconds=seconds))
+
+        return Clock(lambda: self.now, lambda: (self.now - begun).total_seconds(), sleep)
+
+    def send(self, batch_ids: list[int], rate: float = 1000.0, clock: Clock | None = None) -> None:
+        """Dispatch the batches one after the other, on clocks that stand still unless others are given."""
+        clock = clock or Clock(lambda: self.now, lambda: 0.0, lambda _: None)
         for batch_id in batch_ids:
             dispatch(
                 self.ledger,
-                HoldWatch(self.watching.holds, lambda: 0.0),
+                HoldWatch(self.watching.holds, clock.monotonic),
                 batch_id,
                 {channel: self._deliver for channel in Channel},
                 {channel: rate for channel in Channel},
-                still,
+                clock,
                 timedelta(minutes=4),
+                self.is_paused,
             )
 
     def _deliver(self, contact: Contact, _now: datetime, last_check: Callable[[], None]) -> Acceptance:
+        self.before_check(contact)
         last_check()
         if self.answer is not None:
             return self.answer(contact)

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from reminders.cycle import reconcile
-from reminders.cycle.dispatch import Clock, HoldWatch, dispatch
+from reminders.cycle.dispatch import Clock, dispatch
 from reminders.cycle.extract import Rules, Stager, extract
+from reminders.cycle.stops import HoldWatch
 from reminders.errors import Doubtful
 from reminders.model import Acceptance, Channel, Contact
 from tests.integration.scene import HOUR, MINUTE, SECRET, WEDNESDAY_2PM, Booked, Scene
@@ -58,7 +59,8 @@ def test_nothing_goes_in_quiet_hours_that_began_after_the_intent(scene: Scene) -
     clock = Clock(lambda: next(times), lambda: next(ticks), lambda _: None)
     watch = HoldWatch(scene.watching.holds, lambda: 0.0)
     rates = dict.fromkeys(Channel, 1000.0)
-    dispatch(scene.ledger, watch, batches[0], dict.fromkeys(Channel, send), rates, clock, timedelta(minutes=4))
+    limit = timedelta(minutes=4)
+    dispatch(scene.ledger, watch, batches[0], dict.fromkeys(Channel, send), rates, clock, limit, lambda: False)
     assert [at for at in sent_at if at.hour >= 20] == []
 
 

@@ -5,14 +5,15 @@ A group is never larger than its channel may send in the next second, so that a 
 
 from __future__ import annotations
 
-import threading
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any
 
+from reminders.cycle.stops import PAUSED, HoldWatch, PauseWatch, Stops
 from reminders.errors import (
     AddressRefused,
     Doubtful,
@@ -25,12 +26,14 @@ from reminders.model import Acceptance, AccountId, AppointmentId, AttemptId, Cha
 from reminders.store.ledger import Ledger
 from reminders.wording import Overrides
 
+log = logging.getLogger(__name__)
+
 Row = dict[str, Any]
 Send = Callable[[Contact, datetime, Callable[[], None]], Acceptance]
-HOLDS_ARE_FRESH_FOR = 1.0
 LAST_CALL = timedelta(seconds=40)
 LEASE = timedelta(seconds=60)
 MOST_AT_ONCE = 64
+THREADS_ARE_SEEN_TO_EVERY = 0.1
 # No rung of the ladder: the email that takes a cancelled appointment out of the client's calendar.
 CANCELLATION_STEP = 0
 
@@ -42,27 +45,6 @@ class Clock:
     now: Callable[[], datetime]
     monotonic: Callable[[], float]
     sleep: Callable[[float], None]
-
-
-class HoldWatch:
-    """The stops in force, at most a second old, for the last check before each socket. Safe to use from threads."""
-
-    def __init__(self, read: Callable[[], Sequence[Row]], monotonic: Callable[[], float]) -> None:
-        self._read = read
-        self._monotonic = monotonic
-        self._lock = threading.Lock()
-        self._holds: Sequence[Row] = ()
-        self._read_at = float("-inf")
-
-    def stops(self, contact: Contact) -> bool:
-        with self._lock:
-            if self._monotonic() - self._read_at > HOLDS_ARE_FRESH_FOR:
-                asked_at = self._monotonic()
-                self._holds = self._read()
-                self._read_at = asked_at
-            holds = self._holds
-        wanted = {("all", ""), ("channel", contact.channel.value), ("account", contact.account_id)}
-        return any((hold["scope"], hold["scope_value"]) in wanted for hold in holds)
 
 
 def own_wordings(rows: Iterable[Row]) -> dict[AccountId, Overrides]:
@@ -93,6 +75,7 @@ def contacts(rows: Iterable[Row]) -> list[Contact]:
                 locale=first["locale"],
                 expires_at=min(row["expires_at"] for row in visits),
                 is_cancellation=first["step"] == CANCELLATION_STEP,
+                logical_dates=frozenset(row["logical_date"] for row in visits),
                 visits=tuple(
                     Visit(
                         AppointmentId(row["appointment_id"]),
@@ -143,17 +126,12 @@ def outcome(attempt_id: int, result: Acceptance | BaseException, now: datetime) 
     return row
 
 
-def send_group(group: Sequence[Contact], send: Send, watch: HoldWatch, clock: Clock, closes_at: float) -> list[Row]:
+def send_group(group: Sequence[Contact], send: Send, stops: Stops, clock: Clock, closes_at: float) -> list[Row]:
     """Make the group's provider calls at the same time and return their outcomes; nothing here raises."""
 
     def attempt(contact: Contact) -> Row:
         def last_check() -> None:
-            try:
-                stopped = watch.stops(contact)
-            except Exception as error:
-                raise NeverContacted("holds_unreadable", type(error).__name__) from error
-            if stopped:
-                raise NeverContacted("on_hold", retry_after=0)
+            stops.check(contact)
             if clock.monotonic() > closes_at or clock.now() >= contact.expires_at:
                 raise NeverContacted("deadline_passed", retry_after=0)
 
@@ -169,7 +147,10 @@ def send_group(group: Sequence[Contact], send: Send, watch: HoldWatch, clock: Cl
     if len(group) == 1:
         return [attempt(group[0])]
     with ThreadPoolExecutor(max_workers=min(len(group), MOST_AT_ONCE)) as pool:
-        return list(pool.map(attempt, group))
+        attempts = [pool.submit(attempt, contact) for contact in group]
+        while wait(attempts, THREADS_ARE_SEEN_TO_EVERY).not_done:
+            stops.pause.answer_waiting()
+        return [made.result() for made in attempts]
 
 
 def dispatch(
@@ -180,32 +161,45 @@ def dispatch(
     rates: Mapping[Channel, float],
     clock: Clock,
     time_limit: timedelta,
+    is_paused: Callable[[], bool],
 ) -> dict[str, int]:
     """Send the batch within `time_limit` at its share of the channel's rate (contacts a second).
 
-    Returns how many contacts ended in which outcome; those for which there is no time left wait for the next cycle.
+    `is_paused` says whether the DAG is paused, and is asked in the caller's thread only; what it raises counts as yes.
+    Returns how many contacts ended in which outcome; those for which there is no time left, or that a pause stops,
+    wait for the next cycle.
     """
     batch = ledger.batch(batch_id)
     channel = Channel(batch["channel"])
     rate = max(rates[channel] / batch["share"], 0.01)
     size = max(1, int(rate))
+    stops = Stops(watch, PauseWatch(is_paused, clock.monotonic))
     started = clock.monotonic()
     last_group_at = started + (time_limit - LAST_CALL).total_seconds()
     counts: dict[str, int] = {}
+    stopped_by_pause = 0
     waiting = batch["contact_ids"]
     for first in range(0, len(waiting), size):
         group_started = clock.monotonic()
+        left = len(waiting) - first
+        if stops.pause.stops():
+            stopped_by_pause += left
+            counts["left_for_next_cycle"] = left
+            break
         if group_started > last_group_at:
-            counts["left_for_next_cycle"] = len(waiting) - first
+            counts["left_for_next_cycle"] = left
             break
         now = clock.now()
         rows = ledger.intend(waiting[first : first + size], now, now + LEASE)
         group = contacts(rows)
         if not group:
             continue
-        outcomes = send_group(group, senders[channel], watch, clock, group_started + LEASE.total_seconds() / 2)
+        outcomes = send_group(group, senders[channel], stops, clock, group_started + LEASE.total_seconds() / 2)
         ledger.record(outcomes, clock.now())
         for row in outcomes:
             counts[row["outcome"]] = counts.get(row["outcome"], 0) + 1
+            stopped_by_pause += row["reason"] == PAUSED
         clock.sleep(max(0.0, group_started + len(group) / rate - clock.monotonic()))
+    if stopped_by_pause:
+        log.warning("paused: %d contacts left for the next cycle", stopped_by_pause)
     return counts
