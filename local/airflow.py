@@ -76,8 +76,15 @@ class Airflow:
             return [dag for dag in DAG_IDS if client.get(f"/dags/{dag}").status_code == httpx.codes.OK]
 
     def unpause(self, dag_id: str) -> None:
+        self._set_paused(dag_id, False)
+
+    def pause(self, dag_id: str) -> None:
+        """As the switch in Airflow's own pages does: it holds when this returns."""
+        self._set_paused(dag_id, True)
+
+    def _set_paused(self, dag_id: str, is_paused: bool) -> None:
         with self._client() as client:
-            client.patch(f"/dags/{dag_id}", json={"is_paused": False}).raise_for_status()
+            client.patch(f"/dags/{dag_id}", json={"is_paused": is_paused}).raise_for_status()
 
     def runs(self, dag_id: str = CYCLE) -> list[Run]:
         """The newest runs of a DAG, newest first."""

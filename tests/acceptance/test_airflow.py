@@ -20,6 +20,7 @@ pytestmark = pytest.mark.acceptance
 
 HOUR = timedelta(hours=1)
 MINUTE = timedelta(minutes=1)
+SECOND = timedelta(seconds=1)
 PACE = 6
 
 
@@ -30,6 +31,8 @@ def phone(number: int) -> str:
 
 TEXT, CALL, LATER, LEDGER, NETWORK, TOKEN, HUNG, DEAD, ORPHAN, MARK = (phone(100 + n) for n in range(10))
 WAITING = [phone(200 + n) for n in range(PACE + 2)]
+# At ten texts a second they take eight seconds.
+MANY = [phone(400 + n) for n in range(80)]
 
 
 def reached(deployment: Deployment) -> Counter[tuple[str, str]]:
@@ -205,6 +208,32 @@ def run_that_hangs_at(deployment: Deployment, number: str) -> Run:
     deployment.wait_for("the call that hangs", lambda: ("call", number) in reached(deployment))
     [run] = [run for run in deployment.airflow.runs() if run.state == "running"]
     return run
+
+
+def test_a_pause_stops_a_running_dispatch_and_the_rest_goes_once_it_is_resumed(deployment: Deployment) -> None:
+    for number in MANY:
+        deployment.book(f"many-{number}", "clinic", 23 * HOUR, phone=number)
+    deployment.airflow.unpause("send_due_reminders")
+    deployment.airflow.trigger()
+    deployment.wait_for("the first texts", lambda: len(arrivals(deployment, MANY)) >= 5)
+    deployment.airflow.pause("send_due_reminders")
+    paused_at = datetime.now(UTC)
+    [run] = [run for run in deployment.airflow.runs() if run.state == "running"]
+    deployment.wait_for("its end", lambda: deployment.states(run)["dispatch"] not in ("queued", "running"))
+    arrived = arrivals(deployment, MANY)
+    assert max(arrived.values()) <= paused_at + 5 * SECOND
+    assert len(arrived) < len(MANY) - 10
+    assert "contacts left for the next cycle" in deployment.logs(run)
+    deployment.airflow.unpause("send_due_reminders")
+    assert deployment.ended(run).state == "success"
+    assert deployment.by_hand().state == "success"
+    assert was_reached_once(deployment, *(("sms", number) for number in MANY))
+
+
+def arrivals(deployment: Deployment, numbers: list[str]) -> dict[str, datetime]:
+    """When each of these numbers that was reached was reached last, by the network's log."""
+    events = [event for event in deployment.network.log() if event["to"] in numbers]
+    return {event["to"]: datetime.fromisoformat(event["time"]) for event in events}
 
 
 def worker_at(deployment: Deployment, port: int) -> psutil.Process:
