@@ -45,6 +45,7 @@ TRIGGERS = (
     "attempt.fenced",
     "attempt.limits_counted",
     "attempt.given_back",
+    "attempt.held_when_failing",
     "attempt.attempt_moves_forward",
     "attempt.never_deleted",
     "contact_guard.guard_is_one_way",
