@@ -146,6 +146,16 @@ def test_over_a_fifth_and_at_least_ten_of_the_last_fifty(
     assert (held_by(open_shop) == ["failing_channel"]) is is_held
 
 
+def test_of_outcomes_that_became_known_at_one_time_the_last_begun_are_the_last(open_shop: Scene) -> None:
+    """As a poll's answers do."""
+    ids = send(open_shop, 90, accepted)
+    came(open_shop, ids[:80], "delivered", "read")
+    came(open_shop, ids[80:], "undelivered", "unreachable")
+    assert held_by(open_shop) == []
+    came(open_shop, send(open_shop, 1, accepted, first=90), "undelivered", "unreachable")
+    assert held_by(open_shop) == ["failing_channel"]
+
+
 def test_the_hold_says_what_was_counted_and_names_nobody(open_shop: Scene) -> None:
     came(open_shop, send(open_shop, 15, accepted)[:5], "delivered", "read")
     send(open_shop.at(open_shop.now + MINUTE), 4, raising(Doubtful("timeout")), first=20)

@@ -27,7 +27,8 @@ COMMENT ON VIEW reminders.channel_outcome IS
     'What became of each attempt, for the share of a channel''s last 50 outcomes that failed: over a fifth holds it.';
 -- The view's own terms, so that its last 50 rows are read and no more.
 CREATE INDEX attempt_outcome ON reminders.attempt (
-    channel, (CASE state WHEN 'unknown' THEN intended_at ELSE coalesce(ended_at, status_since_at, intended_at) END))
+    channel, (CASE state WHEN 'unknown' THEN intended_at ELSE coalesce(ended_at, status_since_at, intended_at) END),
+    attempt_id)
     WHERE state NOT IN ('sending', 'accepted') AND (state <> 'not_contacted' OR reason = 'misconfigured');
 
 CREATE FUNCTION reminders.hold_failing_channels() RETURNS trigger
@@ -56,7 +57,8 @@ BEGIN
         FROM (SELECT w.state, count(*) AS outcomes, count(*) FILTER (WHERE w.is_failure) AS failures
               FROM (SELECT o.state, o.is_failure FROM reminders.channel_outcome o
                     WHERE o.channel = c.channel AND o.outcome_at > released.at AND o.intended_at > released.at
-                    ORDER BY o.outcome_at DESC LIMIT 50) w
+                    -- a poll's answers are all of one time
+                    ORDER BY o.outcome_at DESC, o.attempt_id DESC LIMIT 50) w
               GROUP BY w.state) k) last
     WHERE last.failures >= 10 AND last.failures > 0.2 * last.outcomes
     ON CONFLICT (scope, scope_value) WHERE released_at IS NULL DO NOTHING;
