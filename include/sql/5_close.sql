@@ -28,3 +28,9 @@ WHERE a.ended_at IS NULL AND a.state = 'sending' AND a.deadline_at < %(now)s - i
 SELECT count(*) AS overdue FROM reminders.reminder
 WHERE ended_at IS NULL AND state = 'pending' AND deferred_for IS NULL AND due_at < %(now)s - interval '15 minutes'
   AND created_at < %(now)s - interval '15 minutes'
+
+-- name: holds_to_review
+-- Holds in force whose review is due, the longest first; why they were placed is not read, as a person may have written it.
+SELECT hold_id, scope, CASE WHEN scope IN ('channel', 'account', 'cycle') THEN scope_value ELSE '' END AS scope_value,
+       %(now)s - review_at AS overdue
+FROM reminders.hold WHERE released_at IS NULL AND review_at <= %(now)s ORDER BY review_at, hold_id

@@ -186,9 +186,11 @@ def pause_question() -> Callable[[], bool]:
 @task(trigger_rule="all_done", outlets=[LEDGER])
 def close_cycle() -> dict[str, Any]:
     """Write the cycle's row and check the invariants; fails when anything upstream failed or a promise is broken."""
+    from reminders.cycle.close import close
+
     logical_date, _, _ = cycle_key()
     with ledger_db() as ledger:
-        closed = ledger.close(logical_date, now())
+        closed = close(ledger, logical_date, now())
     context: Any = get_current_context()
     failed = failed_upstream(context)
     if failed:

@@ -345,6 +345,11 @@ class Ledger:
             overdue = self._one("overdue", now=now)["overdue"]
         return {"counts": closed.get("counts", {}), "breaches": breaches, "overdue": overdue}
 
+    def holds_to_review(self, now: datetime) -> list[Row]:
+        """Holds whose review is due, the longest first: hold_id, scope, scope_value (ids only), overdue (timedelta)."""
+        with self.acting_as(PLANNER):
+            return self._all("holds_to_review", now=now)
+
     def attempts(self, name: str, **values: Any) -> list[Row]:
         """The attempts that the named statement of 6_reconcile.sql selects."""
         with self.acting_as(DISPATCHER):
