@@ -12,16 +12,22 @@ client at most once for each step of an appointment's slot.
 | `triage` | gives each reminder its verdict | as above |
 | `plan_batches` | bundles ready reminders by account and address | as above |
 | `dispatch` | sends a batch, a group at a time | its contacts in flight become `in_doubt` and are never sent again; the rest waits for the next cycle |
-| `close_cycle` | writes the cycle's row, checks the invariants | something above failed, or a promise is broken: look at its message first |
+| `close_cycle` | writes the cycle's row, checks the invariants, warns of holds that are due for review | something above failed, or a promise is broken: look at its message first |
 
 **Is it safe to clear a task, to run a date again, to trigger by hand?** Yes, always: the ledger refuses a second contact.
 A backfill fills the ledger's history, expires what is over, sends nothing, and ends nothing for what the book lost, moved
-or cancelled. Pausing lets started tasks finish their group; what is due
-waits, and expires when it is no longer useful.
+or cancelled.
+
+**How do I stop it?** Pause the DAG: within five seconds nobody is contacted any more, also by a `dispatch` that is running. Its
+log says `paused: N contacts left for the next cycle`; they go in the next cycle after you resume, each once, or expire when
+they are no longer useful. While Airflow cannot say whether the DAG is paused, it counts as paused. `airflow dags test` and
+`dag.test()` run a paused DAG too: for them, and to stop a single channel, account or cycle, place a hold, which takes a second.
 
 **Is something held?** Under `ledger_db_operator`, `SELECT * FROM reminders.hold WHERE released_at IS NULL` says what and why.
 Nothing of its scope goes until a person releases it, and what is no longer useful expires meanwhile:
 `UPDATE reminders.hold SET released_at = now(), released_by = 'your name' WHERE hold_id = ...`.
+`placed_by` is `failing_channel` when over a fifth, and at least 10, of a channel's last 50 outcomes failed;
+`reminders.channel_outcome` has them. Put right what is wrong first: after the release the count starts afresh.
 """
 
 from datetime import UTC, datetime, timedelta
