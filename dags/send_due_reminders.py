@@ -32,7 +32,7 @@ Nothing of its scope goes until a person releases it, and what is no longer usef
 
 from datetime import UTC, datetime, timedelta
 
-from airflow.sdk import dag
+from airflow.sdk import Param, dag
 from airflow.timetables.trigger import CronTriggerTimetable
 
 from reminders import tasks
@@ -46,6 +46,7 @@ from reminders import tasks
     max_active_runs=1,
     dagrun_timeout=timedelta(minutes=10),
     default_args={"retries": 1, "retry_delay": timedelta(seconds=5), "execution_timeout": timedelta(minutes=3)},
+    params={"rehearse": Param(False, type="boolean", description="Say what would go out; send and change nothing")},
     tags=["reminders"],
     doc_md=__doc__,
 )

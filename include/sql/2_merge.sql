@@ -151,10 +151,3 @@ WITH merged AS (
 SELECT count(*) FILTER (WHERE is_new) AS created, count(*) FILTER (WHERE NOT is_new AND is_open) AS adopted,
        count(*) FILTER (WHERE NOT is_open) AS ended
 FROM merged
-
--- name: triage
--- Every reminder that can still go out gets the verdict of the decision table.
-SELECT count(*) FILTER (WHERE is_changed) AS settled
-FROM reminders.settle(%(now)s, (
-    SELECT array_agg(reminder_id) FROM reminders.reminder
-    WHERE ended_at IS NULL AND state IN ('pending', 'held') AND adopted_by <= %(logical_date)s))

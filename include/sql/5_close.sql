@@ -1,7 +1,7 @@
 -- name: close_cycle
 -- The cycle's row: what its reminders and those it adopted have come to.
 UPDATE reminders.cycle
-SET closed_at = %(now)s,
+SET closed_at = %(now)s, is_good = %(is_good)s,
     counts = (SELECT coalesce(jsonb_object_agg(channel || ' ' || state, reminders), '{}')
               FROM (SELECT channel, state, count(*) AS reminders FROM reminders.reminder
                     WHERE logical_date = %(logical_date)s OR ended_at IS NULL AND adopted_by = %(logical_date)s

@@ -9,12 +9,13 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Asset, BaseHook, Variable, get_current_context, task
 from airflow.sdk.exceptions import AirflowRuntimeError
 
+from reminders.capacity import BATCHES, DISPATCH_TIME_LIMIT, RATES, most_contacts
 from reminders.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-DISPATCH_TIME_LIMIT = timedelta(minutes=4)
-BATCHES = {"email": 3, "sms": 2, "call": 1}
-RATES = {"email": 20.0, "sms": 10.0, "call": 1.0}
 MARK = "reminders_mark"
 SECRET = "reminders_address_secret"
 # Others schedule their DAGs on it: a cycle has brought the ledger up to date.
@@ -100,9 +98,25 @@ def cycle_key() -> tuple[datetime, str, bool]:
     return key, kind, run.logical_date is not None
 
 
-@task
-def preflight() -> None:
-    """Refuse to send when a guard is missing or the ledger has forgotten; reserve attempt numbers."""
+def rehearsal() -> str:
+    """What would go out if sending resumed now, as a table of account ids and figures."""
+    from reminders.cycle.rehearse import rehearse
+    from reminders.store.book import read_book
+
+    with ledger_db() as ledger, database("booking_db") as book:
+        return str(rehearse(ledger, lambda *window: read_book(book, *window), now(), address_secret()))
+
+
+@task.short_circuit
+def preflight() -> bool:
+    """Refuse to send when a guard is missing or the ledger has forgotten; reserve attempt numbers.
+
+    With the parameter `rehearse` it tells what would go out, and returns False: nothing after it runs.
+    """
+    context: Any = get_current_context()
+    if context["params"].get("rehearse"):
+        log.info("%s", rehearsal())
+        return False
     from reminders.addresses import secret_fingerprint
     from reminders.cycle.preflight import preflight as check
 
@@ -110,6 +124,7 @@ def preflight() -> None:
     with ledger_db() as ledger:
         ledger.check_schema()
         check(ledger, kept, lambda mark: Variable.set(MARK, mark), secret_fingerprint(address_secret()), now())
+    return True
 
 
 @task
@@ -132,11 +147,11 @@ def merge_ledger() -> dict[str, int]:
 
 
 @task
-def triage() -> int:
-    """Give every reminder that can still go out its verdict; returns how many changed."""
-    logical_date, _, _ = cycle_key()
+def triage() -> dict[str, int]:
+    """Give every reminder its verdict, and hold what a person must see before it goes; returns counts."""
+    logical_date, kind, _ = cycle_key()
     with ledger_db() as ledger:
-        return ledger.triage(logical_date, now())
+        return dict(ledger.triage(logical_date, kind, now()))
 
 
 @task
@@ -145,10 +160,8 @@ def plan_batches() -> list[int]:
     logical_date, kind, _ = cycle_key()
     if kind == "backfill":
         return []
-    useful = DISPATCH_TIME_LIMIT.total_seconds() * 0.8
-    most = {channel: int(rate * useful) for channel, rate in RATES.items()}
     with ledger_db() as ledger:
-        return ledger.plan(logical_date, now(), most, BATCHES)
+        return ledger.plan(logical_date, now(), most_contacts(), BATCHES)
 
 
 @task(execution_timeout=DISPATCH_TIME_LIMIT, retries=0)
@@ -189,10 +202,10 @@ def close_cycle() -> dict[str, Any]:
     from reminders.cycle.close import close
 
     logical_date, _, _ = cycle_key()
-    with ledger_db() as ledger:
-        closed = close(ledger, logical_date, now())
     context: Any = get_current_context()
     failed = failed_upstream(context)
+    with ledger_db() as ledger:
+        closed = close(ledger, logical_date, not failed, now())
     if failed:
         raise RuntimeError(f"these tasks did not succeed: {', '.join(failed)}")
     if closed["breaches"]:

@@ -55,7 +55,7 @@ def plan(database: Database, rows: int, channel: str, batches: int) -> list[int]
     ledger.reserve_attempts(2 * rows, "bench")
     ledger.merge(now, "scheduled", True, now)
     database.owner.execute("ANALYZE")
-    ledger.triage(now, now)
+    ledger.triage(now, "scheduled", now)
     planned = ledger.plan(now, now, {channel: rows}, {channel: batches})
     ledger.connection.close()
     database.owner.execute("ANALYZE")

@@ -20,6 +20,17 @@ WEDNESDAY_2PM = datetime(2026, 2, 11, 14, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 MINUTE = timedelta(minutes=1)
 
+# Its date is long past, so that extraction looks back to the cycles that the test itself has run.
+GOOD_CYCLE = """
+INSERT INTO reminders.cycle (logical_date, run_kind, has_own_date, started_at, closed_at, is_good)
+VALUES ('2000-01-01', 'scheduled', true, %(closed_at)s, %(closed_at)s, true)
+ON CONFLICT (logical_date) DO UPDATE SET closed_at = EXCLUDED.closed_at
+"""
+KNOWN_ACCOUNTS = """
+INSERT INTO reminders.account_seen SELECT DISTINCT account_id, %(seen_at)s::timestamptz
+FROM reminders.staged_appointment ON CONFLICT DO NOTHING
+"""
+
 
 @dataclass(frozen=True)
 class Booked:
@@ -68,12 +79,20 @@ class Scene:
     answer: Callable[[Contact], Acceptance] | None = None
     before_check: Callable[[Contact], None] = lambda _contact: None
     is_paused: Callable[[], bool] = lambda: False
+    # Between two moments of a test cycles go on unseen, and every account is known, unless the test says otherwise.
+    has_gap: bool = False
+    has_new_accounts: bool = False
 
     def at(self, now: datetime) -> Scene:
         """Set every clock to `now`: the policy's, and the one that the database's own guards read."""
         self.now = now
         self.owner.execute("DELETE FROM reminders.clock")
         self.owner.execute("INSERT INTO reminders.clock (shift) VALUES (%s - clock_timestamp())", (now,))
+        return self
+
+    def with_a_wide_gate(self) -> Scene:
+        """The gate lets pass as much as its bounds allow: for what a practice has in a day, at once."""
+        self.owner.execute("UPDATE reminders.gate_bound SET least_of_account = 1000, least_in_all = 10000")
         return self
 
     def booked(self, *rows: Booked) -> Scene:
@@ -93,10 +112,14 @@ class Scene:
     def prepare(self, logical_date: datetime | None = None, kind: str = "scheduled") -> list[int]:
         """A cycle up to its plan; returns the batch ids."""
         date = logical_date or self.now
+        if not self.has_gap:
+            self.owner.execute(GOOD_CYCLE, {"closed_at": self.now - 5 * MINUTE})
         preflight(self.ledger, ACCEPT, lambda _: None, "fingerprint", self.now)
         extract(self.ledger, self._read, date, self.now, SECRET)
+        if not self.has_new_accounts:
+            self.owner.execute(KNOWN_ACCOUNTS, {"seen_at": self.now - timedelta(days=7)})
         self.ledger.merge(date, kind, True, self.now)
-        self.ledger.triage(date, self.now)
+        self.ledger.triage(date, kind, self.now)
         if kind == "backfill":
             return []
         return self.ledger.plan(date, self.now, {c.value: 1000 for c in Channel}, {"email": 2, "sms": 2, "call": 1})
@@ -138,6 +161,13 @@ class Scene:
         before = len(self.reached)
         self.send(self.prepare(logical_date, kind))
         return self.reached[before:]
+
+    def cycles(self, count: int, every: timedelta = 5 * MINUTE) -> list[Contact]:
+        """`count` cycles, the first of them now; returns the contacts that reached somebody in them."""
+        reached = self.cycle()
+        for _ in range(count - 1):
+            reached += self.at(self.now + every).cycle()
+        return reached
 
     def states(self) -> dict[tuple[str, int], tuple[str, str | None]]:
         """(appointment, step) -> (state, reason or what it waits for) of every reminder in the ledger."""

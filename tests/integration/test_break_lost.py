@@ -49,7 +49,7 @@ def test_a_book_that_stays_shrunken_for_two_cycles_cancels_nothing(scene: Scene)
     scene.at(WEDNESDAY_2PM + 10 * MINUTE).cycle()
     scene.book.update(whole)
     release(scene)
-    scene.at(WEDNESDAY_2PM + 40 * MINUTE).cycle()
+    scene.at(WEDNESDAY_2PM + 40 * MINUTE).cycles(5)
     assert len(scene.reached) == 20
 
 
@@ -62,7 +62,7 @@ def test_a_book_that_a_person_has_looked_at_is_believed(scene: Scene) -> None:
     scene.at(WEDNESDAY_2PM + 5 * MINUTE).cycle()
     assert {state for state, _ in scene.states().values()} == {"held"}
     release(scene)
-    assert len(scene.at(WEDNESDAY_2PM + 10 * MINUTE).cycle()) == 10
+    assert len(scene.at(WEDNESDAY_2PM + 10 * MINUTE).cycles(3)) == 10
     assert sorted(set(scene.states().values())) == [("cancelled", "not_in_book"), ("delivered", "relay_accepted")]
     assert scene.ledger.holds() == []
 
@@ -77,7 +77,7 @@ def test_a_shrunken_book_after_a_day_without_cycles_cancels_nothing(scene: Scene
     assert ("cancelled", "not_in_book") not in scene.states().values()
     scene.book.update(whole)
     release(scene)
-    scene.at(WEDNESDAY_2PM + 26 * HOUR).cycle()
+    scene.at(WEDNESDAY_2PM + 26 * HOUR).cycles(5)
     assert channels(scene.reached).count("email") == 20
 
 
@@ -89,7 +89,7 @@ def test_a_shrunken_book_in_a_backfill_cancels_nothing(scene: Scene) -> None:
     scene.prepare(WEDNESDAY_2PM, kind="backfill")
     scene.book.update(whole)
     release(scene)
-    scene.at(WEDNESDAY_2PM + 10 * MINUTE).cycle()
+    scene.at(WEDNESDAY_2PM + 10 * MINUTE).cycles(5)
     assert len(scene.reached) == 20
 
 
@@ -132,7 +132,7 @@ def test_a_book_that_lost_its_clients_for_one_cycle_suppresses_nobody(scene: Sce
     for i, name in enumerate(list(scene.book)):
         scene.changed(name, client_email=f"client{i}@example.com")
     release(scene)
-    assert len(scene.at(WEDNESDAY_2PM + 5 * MINUTE).cycle()) == 20
+    assert len(scene.at(WEDNESDAY_2PM + 5 * MINUTE).cycles(5)) == 20
 
 
 def test_an_appointment_whose_booking_time_is_in_the_future_is_reminded(scene: Scene) -> None:

@@ -60,7 +60,7 @@ def test_a_backfill_beside_a_cycle_never_mixes_one_number_with_another_s_hash(sc
     scene.ledger.merge(date, "scheduled", True, scene.now)
     scene.changed(client_phone=NEW)
     scene.prepare(WEDNESDAY_2PM - 5 * MINUTE, kind="backfill")
-    scene.ledger.triage(date, scene.now)
+    scene.ledger.triage(date, "scheduled", scene.now)
     most, batches = {"email": 1000, "sms": 1000, "call": 1000}, {"email": 2, "sms": 2, "call": 1}
     scene.send(scene.ledger.plan(date, scene.now, most, batches))
     assert [c.address for c in scene.reached] != [OLD]

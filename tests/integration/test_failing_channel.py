@@ -68,6 +68,12 @@ def release(scene: Scene) -> None:
     )
 
 
+@pytest.fixture(autouse=True)
+def wide_gate(scene: Scene) -> None:
+    """A whole practice's texts come due at once here, and it is the channel that stops them."""
+    scene.with_a_wide_gate()
+
+
 @pytest.fixture
 def open_shop(scene: Scene) -> Scene:
     return scene.at(WEDNESDAY_2PM)

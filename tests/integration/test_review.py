@@ -29,7 +29,7 @@ def place(scene: Scene, scope: str, value: str, review_at: datetime) -> int:
 
 def closed(scene: Scene) -> dict[str, Any]:
     scene.cycle()
-    return close(scene.ledger, scene.now, scene.now)
+    return close(scene.ledger, scene.now, True, scene.now)
 
 
 def test_a_cycle_reminds_of_the_holds_whose_review_is_due(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
@@ -100,7 +100,7 @@ def test_only_the_operator_s_role_can_release(scene: Scene) -> None:
 
 
 def test_no_code_releases(scene: Scene) -> None:
-    """Neither a function of the ledger, which may act as its owner, nor a statement or a line of the running system."""
+    """Neither a function of the ledger, which may act as its owner, nor a statement or a line but the operator's."""
     released = re.compile(
         r"UPDATE\s+(reminders\.)?hold\b|released_at\s*=|ON CONFLICT[^;]*released_at\s+IS NULL DO UPDATE", re.I
     )
@@ -110,4 +110,4 @@ def test_no_code_releases(scene: Scene) -> None:
     files = [*ROOT.glob("plugins/**/*.py"), *ROOT.glob("include/sql/*.sql")]
     assert len(functions) > 20 and len(files) > 20
     assert [name for name, source in functions if released.search(source)] == []
-    assert [path.name for path in files if released.search(path.read_text())] == []
+    assert [path.name for path in files if released.search(path.read_text())] == ["7_operate.sql"]

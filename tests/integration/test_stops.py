@@ -282,8 +282,11 @@ def test_a_hold_of_either_cycle_stops_the_contact_that_has_reminders_of_both(
 def test_the_watch_reads_only_holds_that_stop_a_contact_as_a_whole(scene: Scene) -> None:
     """However many rows hold single groups of reminders: they are the intent's to heed."""
     scene.at(WEDNESDAY_2PM)
-    scene.owner.execute("ALTER TABLE reminders.hold DROP CONSTRAINT hold_scope_check")
-    for scope, value in [*SCOPES, ("group", "anything")]:
+    for scope, value in SCOPES:
         scene.owner.execute(PLACE, (scope, value))
+    scene.owner.execute(
+        "INSERT INTO reminders.hold (scope, scope_value, account_id, step, age, placed_by, why, review_at)"
+        " VALUES ('group', 'clinic 1 fresh', 'clinic', 1, 'fresh', 'triage', 'test', now())"
+    )
     read = {row["scope"]: row["logical_date"] for row in scene.ledger.holds()}
     assert read == {"all": None, "channel": None, "account": None, "cycle": WEDNESDAY_2PM}

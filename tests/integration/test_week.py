@@ -41,6 +41,7 @@ def practice() -> list[Booked]:
                 client_email=f"client{number}@example.com" if number % 5 else None,
                 client_phone=f"+4420794600{number:02d}",
                 client_zone=ZONES[number % len(ZONES)],
+                account_zone=ZONES[number % len(ZONES)],
                 booked_before=2 * HOUR if is_over and number % 12 == 5 else 30 * DAY,
             )
         )
@@ -77,7 +78,7 @@ def backfill(scene: Scene, ticks: list[datetime], *ledgers: Ledger) -> None:
         for tick in taken():
             extract(ledger, scene._read, tick, scene.now, SECRET)
             ledger.merge(tick, "backfill", True, scene.now)
-            ledger.triage(tick, scene.now)
+            ledger.triage(tick, "backfill", scene.now)
 
     with ThreadPoolExecutor(len(ledgers)) as pool:
         for done in [pool.submit(work, ledger) for ledger in ledgers]:

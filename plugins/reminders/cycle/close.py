@@ -14,12 +14,12 @@ Row = dict[str, Any]
 MOST_NAMED = 20
 
 
-def close(ledger: Ledger, logical_date: datetime, now: datetime) -> Row:
+def close(ledger: Ledger, logical_date: datetime, has_succeeded: bool, now: datetime) -> Row:
     """Write the cycle's row and remind of holds that are due for review; none is ever released here.
 
     Returns what `Ledger.close` does, and `holds_to_review`, how many there are.
     """
-    closed = ledger.close(logical_date, now)
+    closed = ledger.close(logical_date, has_succeeded, now)
     due = ledger.holds_to_review(now)
     if due:
         more = f", and {len(due) - MOST_NAMED} more" if len(due) > MOST_NAMED else ""

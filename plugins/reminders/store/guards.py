@@ -8,7 +8,8 @@ from __future__ import annotations
 
 PLANNER = "reminders_planner"
 DISPATCHER = "reminders_dispatcher"
-ROLES = (PLANNER, DISPATCHER, "reminders_webhook", "reminders_operator", "reminders_analyst")
+OPERATOR = "reminders_operator"
+ROLES = (PLANNER, DISPATCHER, "reminders_webhook", OPERATOR, "reminders_analyst")
 # What a cycle has read of the book, and what an operator sets: the only rows that anybody may delete.
 DELETABLE = ("staged_appointment", "staged_rung", "cadence_step", "account_wording")
 
@@ -19,6 +20,7 @@ CONSTRAINTS = (
     "delivered_has_evidence",
     "cancellation_is_an_email",
     "window_runs_forward",
+    "turned_down_to_email",
     "slot_is_a_minute",
     "attempt_is_of_its_contact",
     "local_day_is_right",
@@ -42,7 +44,10 @@ TRIGGERS = (
     "reminder.begins_pending",
     "reminder.never_deleted",
     "reminder.never_rewritten",
+    "reminder.hold_is_kept",
+    "reminder.never_louder",
     "attempt.fenced",
+    "attempt.gated",
     "attempt.limits_counted",
     "attempt.given_back",
     "attempt.held_when_failing",

@@ -80,12 +80,19 @@ class Ledger:
             failure = without_row(error)
             raise failure from None
 
-    def _all(self, name: str, **values: Any) -> list[Row]:
+    def rows(self, name: str, **values: Any) -> list[Row]:
+        """The rows of a named statement, within `acting_as`."""
         return self.connection.execute(statement(name), values).fetchall()
 
     def _one(self, name: str, **values: Any) -> Row:
         row = self.connection.execute(statement(name), values).fetchone()
         return row if row is not None else {}
+
+    @contextmanager
+    def rolled_back(self) -> Iterator[None]:
+        """Everything in this block happens in one transaction that is rolled back at its end, and sees itself."""
+        with self.connection.transaction(force_rollback=True):
+            yield
 
     def check_schema(self) -> None:
         """Raise `SchemaError` unless the ledger has exactly this release's migrations."""
@@ -95,7 +102,7 @@ class Ledger:
     def missing_guards(self) -> list[str]:
         """The names of guards that are absent or switched off; empty when sending is safe."""
         with self.acting_as(PLANNER):
-            found = self._all(
+            found = self.rows(
                 "missing_guards",
                 constraints=list(CONSTRAINTS),
                 indexes=list(UNIQUE_INDEXES),
@@ -106,7 +113,7 @@ class Ledger:
     def excessive_rights(self) -> list[str]:
         """What the login and the roles may do though they must not, in words; empty when sending is safe."""
         with self.acting_as(PLANNER):
-            found = self._all(
+            found = self.rows(
                 "excessive_rights", roles=list(ROLES), deletable=list(DELETABLE), acting=[PLANNER, DISPATCHER]
             )
         return sorted(row["excess"] for row in found)
@@ -115,7 +122,7 @@ class Ledger:
         """What is not defined, or open to the same roles, as the migrations left it; empty when sending is safe."""
         with self.acting_as(PLANNER):
             present, recorded = (
-                {(row["name"], row["fingerprint"]) for row in self._all(name)}
+                {(row["name"], row["fingerprint"]) for row in self.rows(name)}
                 for name in ("guard_definitions", "recorded_definitions")
             )
         return sorted({name for name, _ in present ^ recorded})
@@ -135,15 +142,15 @@ class Ledger:
 
     def cadences(self) -> list[Row]:
         with self.acting_as(PLANNER):
-            return self._all("read_cadences")
+            return self.rows("read_cadences")
 
     def hours(self) -> list[Row]:
         with self.acting_as(PLANNER):
-            return self._all("read_hours")
+            return self.rows("read_hours")
 
     def open_appointments(self, logical_date: datetime) -> list[str]:
         with self.acting_as(PLANNER):
-            return [row["appointment_id"] for row in self._all("open_appointments", logical_date=logical_date)]
+            return [row["appointment_id"] for row in self.rows("open_appointments", logical_date=logical_date)]
 
     def last_cycle(self, logical_date: datetime) -> datetime | None:
         """The logical date of the cycle before this one; None when there was none within three days."""
@@ -160,13 +167,14 @@ class Ledger:
         """Replace what `logical_date` has staged by `chunks` of (appointment rows, rung rows); return how many came."""
         staged = 0
         with self.acting_as(PLANNER):
-            gone = [row["logical_date"] for row in self._all("readings_to_unstage", logical_date=logical_date, now=now)]
+            gone = [row["logical_date"] for row in self.rows("readings_to_unstage", logical_date=logical_date, now=now)]
             for name in ("unstage_rungs", "unstage_appointments"):
                 self.connection.execute(statement(name), {"logical_dates": gone})
             for appointments, rungs in chunks:
                 self._copy("copy_appointments", appointments)
                 self._copy("copy_rungs", rungs)
                 staged += len(appointments)
+            self.connection.execute(statement("analyze_stage"))
         return staged
 
     def _copy(self, name: str, rows: Sequence[Sequence[Any]]) -> None:
@@ -206,8 +214,8 @@ class Ledger:
         return {**merged, "changed": len(changed)}
 
     def _changed_books(self, logical_date: datetime, now: datetime) -> list[str]:
-        on_hold = [row["account_id"] for row in self._all("books_on_hold")]
-        found = self._all("changed_books", logical_date=logical_date)
+        on_hold = [row["account_id"] for row in self.rows("books_on_hold")]
+        found = self.rows("changed_books", logical_date=logical_date)
         for row in found:
             everything = row["account_id"] == "*"
             self.connection.execute(
@@ -225,21 +233,25 @@ class Ledger:
         return sorted({*on_hold, *(row["account_id"] for row in found)})
 
     @again_after_deadlock
-    def triage(self, logical_date: datetime, now: datetime) -> int:
-        """Give every reminder that can still go out its verdict; returns how many changed.
+    def triage(self, logical_date: datetime, run_kind: str, now: datetime) -> Row:
+        """Give every reminder that can still go out its verdict, then let the gate judge what is about to go.
 
-        A rung that ends here frees the one above it, so the verdicts are repeated until they stand: at most once for
-        each step that a ladder can have.
+        Returns counts: `settled` reminders changed, `held` ones the gate stopped (none for a backfill, which sends
+        nothing). A rung that ends here frees the one above it, so the verdicts are repeated for those.
         """
-        changed = 0
+        counts = {"settled": 0, "held": 0}
         with self.acting_as(PLANNER):
             self.connection.execute(statement("lock_cycles"))
+            waiting = self._one("waiting_reminders", logical_date=logical_date)["reminder_ids"]
             for _ in range(MOST_STEPS):
-                settled = int(self._one("triage", logical_date=logical_date, now=now)["settled"])
-                changed += settled
-                if not settled:
+                if not waiting:
                     break
-        return changed
+                found = self._one("triage", reminder_ids=waiting, now=now)
+                counts["settled"] += found["settled"]
+                waiting = found["freed_ids"]
+            if run_kind != "backfill":
+                counts["held"] = self._one("judge", logical_date=logical_date, now=now)["held"]
+        return counts
 
     def plan(self, logical_date: datetime, now: datetime, most: dict[str, int], batches: dict[str, int]) -> list[int]:
         """Bundle what is ready into contacts and a few batches; `most` contacts and `batches` for each channel."""
@@ -247,7 +259,7 @@ class Ledger:
         with self.acting_as(PLANNER):
             self.connection.execute(statement("lock_cycles"))
             self.connection.execute(statement("keep_plan_from_looping"))
-            planned = self._all(
+            planned = self.rows(
                 "plan_contacts",
                 logical_date=logical_date,
                 now=now,
@@ -259,7 +271,7 @@ class Ledger:
 
     def wordings(self) -> list[Row]:
         with self.acting_as(DISPATCHER):
-            return self._all("read_wordings")
+            return self.rows("read_wordings")
 
     def batch(self, batch_id: int) -> Row:
         with self.acting_as(DISPATCHER):
@@ -274,8 +286,8 @@ class Ledger:
         """
         try:
             with self.acting_as(DISPATCHER):
-                attempts = self._all("intend", contact_ids=list(contact_ids), now=now, deadline_at=deadline_at)
-                return self._all("read_contacts", attempt_ids=[row["attempt_id"] for row in attempts])
+                attempts = self.rows("intend", contact_ids=list(contact_ids), now=now, deadline_at=deadline_at)
+                return self.rows("read_contacts", attempt_ids=[row["attempt_id"] for row in attempts])
         except psycopg.errors.IntegrityError as error:
             if len(contact_ids) == 1:
                 self._note_refusal(contact_ids[0], str(error))
@@ -289,7 +301,7 @@ class Ledger:
 
     def holds(self) -> list[Row]:
         with self.acting_as(DISPATCHER):
-            return self._all("read_holds")
+            return self.rows("read_holds")
 
     def record(self, outcomes: Sequence[Row], now: datetime) -> int:
         """Record outcomes: dicts of attempt_id, outcome, reason, code, provider_id, provider_status, not_before_at.
@@ -337,23 +349,35 @@ class Ledger:
                 )["recorded"]
             )
 
-    def close(self, logical_date: datetime, now: datetime) -> Row:
-        """Write the cycle's row. Returns counts by channel and state, `breaches` of invariants, and `overdue`."""
+    def close(self, logical_date: datetime, has_succeeded: bool, now: datetime) -> Row:
+        """Write the cycle's row. Returns counts by channel and state, `breaches` of invariants, and `overdue`.
+
+        The cycle is a good one when its run `has_succeeded` and no invariant is broken.
+        """
         with self.acting_as(PLANNER):
-            closed = self._one("close_cycle", logical_date=logical_date, now=now)
-            breaches = {row["breach"]: row["cases"] for row in self._all("broken_invariants", now=now)}
+            breaches = {row["breach"]: row["cases"] for row in self.rows("broken_invariants", now=now)}
+            is_good = has_succeeded and not breaches
+            closed = self._one("close_cycle", logical_date=logical_date, is_good=is_good, now=now)
             overdue = self._one("overdue", now=now)["overdue"]
         return {"counts": closed.get("counts", {}), "breaches": breaches, "overdue": overdue}
 
     def holds_to_review(self, now: datetime) -> list[Row]:
         """Holds whose review is due, the longest first: hold_id, scope, scope_value (ids only), overdue (timedelta)."""
         with self.acting_as(PLANNER):
-            return self._all("holds_to_review", now=now)
+            return self.rows("holds_to_review", now=now)
 
     def attempts(self, name: str, **values: Any) -> list[Row]:
         """The attempts that the named statement of 6_reconcile.sql selects."""
         with self.acting_as(DISPATCHER):
-            return self._all(name, **values)
+            return self.rows(name, **values)
+
+    def rehearsed(self, logical_date: datetime, now: datetime) -> dict[str, list[Row]]:
+        """What the cycle of `logical_date` has planned at `now`: contacts, people, what is usual, what is withheld."""
+        with self.acting_as(PLANNER):
+            return {
+                name: self.rows(name, logical_date=logical_date, now=now)
+                for name in ("rehearsed_contacts", "rehearsed_people", "rehearsed_usual", "rehearsed_withheld")
+            }
 
     def note_status(self, attempt_id: int, provider_status: str, now: datetime) -> None:
         with self.acting_as(DISPATCHER):

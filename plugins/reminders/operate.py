@@ -1,0 +1,170 @@
+"""The operator's command: `python -m reminders.operate holds|hold|release|drop|turn-down|rehearse`.
+
+It reads the connections `ledger_db_operator` and, to rehearse, `ledger_db`, `booking_db` and the key of the address
+hashes, from the same AIRFLOW_CONN_* and AIRFLOW_VAR_* that the tasks read. It prints account ids and figures only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+from tabulate import tabulate
+
+from reminders.cycle.rehearse import rehearse
+from reminders.errors import ConfigurationError, HoldError, RemindersError
+from reminders.store.book import read_book
+from reminders.store.holds import Holds, LetGo
+from reminders.store.ledger import Ledger
+from reminders.store.logins import connection_parameters
+
+SECRET = "AIRFLOW_VAR_REMINDERS_ADDRESS_SECRET"
+SCOPES = ("all", "channel", "account", "cycle")
+
+
+def parser() -> argparse.ArgumentParser:
+    command = argparse.ArgumentParser(prog="python -m reminders.operate", description="Stop contacts, and let them go.")
+    actions = command.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions.add_parser("holds", help="list what is in force")
+    hold = actions.add_parser("hold", help="stop everything, a channel, an account or a cycle, within a second")
+    hold.add_argument("scope", choices=SCOPES)
+    hold.add_argument("value", nargs="?", default="", help="the channel, the account, or the cycle's logical date")
+    hold.add_argument("--why", required=True)
+    hold.add_argument("--review", type=hours, default=timedelta(hours=1), metavar="HOURS", help="remind after them (1)")
+    for name, what in (
+        ("release", "let what was held go out, nearest first, after a canary"),
+        ("drop", "end what groups hold, without a contact"),
+        ("turn-down", "send what groups hold by email instead, once for a slot"),
+    ):
+        action = actions.add_parser(name, help=what)
+        action.add_argument("hold_ids", nargs="*", type=int, metavar="HOLD", help="as `holds` lists them")
+        action.add_argument("--account", help="all groups of the account")
+        action.add_argument("--step", type=int, help="only those of this step")
+        action.add_argument("--age", help="only those of this age")
+    for name in ("hold", "release", "drop", "turn-down"):
+        actions.choices[name].add_argument("--by", required=True, metavar="NAME", help="who decides this")
+    actions.add_parser("rehearse", help="say what would go out if sending resumed now; sends and changes nothing")
+    return command
+
+
+def hours(value: str) -> timedelta:
+    """A number of hours above zero and at most a week."""
+    span = timedelta(hours=float(value))
+    if not timedelta(0) < span <= timedelta(days=7):
+        raise argparse.ArgumentTypeError("give hours, above 0 and at most 168")
+    return span
+
+
+def run(arguments: Sequence[str] | None, environment: Mapping[str, str], now: datetime) -> str:
+    """Do what the arguments say and return what to print. Raises `RemindersError` when it is refused."""
+    chosen = parser().parse_args(arguments)
+    if chosen.action == "rehearse":
+        return rehearsed(environment, now)
+    with connected("ledger_db_operator", environment) as connection:
+        holds = Holds(connection)
+        if chosen.action == "holds":
+            return listed(holds, now)
+        if chosen.action == "hold":
+            return placed(holds, chosen, now)
+        return let_go(holds, chosen, now)
+
+
+def connected(connection_id: str, environment: Mapping[str, str]) -> psycopg.Connection[Any]:
+    try:
+        return psycopg.connect(**connection_parameters(connection_id, environment))
+    except psycopg.OperationalError as error:
+        raise ConfigurationError(
+            f"{connection_id} does not answer ({type(error).__name__}): is the server up, are login and password right?"
+        ) from None
+
+
+def rehearsed(environment: Mapping[str, str], now: datetime) -> str:
+    secret = environment.get(SECRET, "")
+    if not secret:
+        raise ConfigurationError(f"{SECRET} is not set: without the key the book's addresses cannot be told apart")
+    with connected("ledger_db", environment) as connection, connected("booking_db", environment) as book:
+        return str(rehearse(Ledger(connection), lambda *window: read_book(book, *window), now, secret.encode()))
+
+
+def listed(holds: Holds, now: datetime) -> str:
+    rows = [
+        [
+            hold["hold_id"],
+            f"{hold['scope']} {hold['scope_value']}".rstrip(),
+            hold["reminders"],
+            moment(hold["first_expires_at"]),
+            hold["placed_by"],
+            moment(hold["placed_at"]),
+            moment(hold["review_at"]) + (" (over)" if hold["review_at"] <= now else ""),
+            hold["why"],
+        ]
+        for hold in holds.in_force(now)
+    ]
+    if not rows:
+        return "no hold is in force"
+    names = ["hold", "stops", "reminders", "first expires", "placed by", "at (UTC)", "review at", "why"]
+    return tabulate(rows, headers=names, tablefmt="simple", disable_numparse=True)
+
+
+def moment(at: datetime | None) -> str:
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M}" if at else ""
+
+
+def placed(holds: Holds, chosen: argparse.Namespace, now: datetime) -> str:
+    if (chosen.scope == "all") != (chosen.value == ""):
+        raise HoldError("`hold all` takes no value; `hold channel`, `account` and `cycle` take one")
+    hold_id = holds.place(chosen.scope, chosen.value, chosen.by, chosen.why, now, chosen.review)
+    what = "everything" if chosen.scope == "all" else f"{chosen.scope} {chosen.value}"
+    note = ""
+    if chosen.scope == "account" and not holds.knows_account(chosen.value):
+        note = f"; no account {chosen.value} was in the book so far: is its id right?"
+    return f"hold {hold_id} stops {what} until a person releases it{note}"
+
+
+def let_go(holds: Holds, chosen: argparse.Namespace, now: datetime) -> str:
+    hold_ids = chosen.hold_ids or groups(holds, chosen, now)
+    acts: dict[str, Callable[[Sequence[int], str, datetime], LetGo]] = {
+        "release": holds.release,
+        "drop": holds.drop,
+        "turn-down": holds.turn_down,
+    }
+    done = acts[chosen.action](hold_ids, chosen.by, now)
+    ids = ", ".join(str(hold_id) for hold_id in hold_ids)
+    if done == LetGo(0, 0):
+        return f"released {ids}; nothing that it held is of use any more, so nothing goes out for it"
+    return f"released {ids}: {done.going} reminders go out nearest first, {done.dropped} were dropped"
+
+
+def groups(holds: Holds, chosen: argparse.Namespace, now: datetime) -> list[int]:
+    """The ids of the groups in force that --account, --step and --age choose."""
+    if not chosen.account:
+        raise HoldError("name the holds by their numbers, or the groups of an account by --account")
+    found = [
+        hold["hold_id"]
+        for hold in holds.in_force(now)
+        if hold["account_id"] == chosen.account
+        and chosen.step in (None, hold["step"])
+        and chosen.age in (None, hold["age"])
+    ]
+    if not found:
+        raise HoldError(f"no group of account {chosen.account} is held like that: `holds` lists those in force")
+    return found
+
+
+def main() -> int:
+    """The command: 0 when done, 1 with one line on stderr when it is refused."""
+    try:
+        print(run(None, os.environ, datetime.now(UTC)))
+    except RemindersError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

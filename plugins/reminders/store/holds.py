@@ -1,0 +1,111 @@
+"""The stops, as a person places and releases them: each method is one transaction under the operator's role."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import psycopg
+
+from reminders.errors import HoldError
+from reminders.store.guards import OPERATOR
+from reminders.store.ledger import Ledger, Row
+
+
+@dataclass(frozen=True)
+class LetGo:
+    """What became of the reminders of the holds: `going` out, `dropped`. What had expired is in neither."""
+
+    going: int
+    dropped: int
+
+
+class Holds:
+    """The holds of the ledger behind one psycopg 3 connection, whose login is the operator's."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self._ledger = Ledger(connection)
+
+    def in_force(self, now: datetime) -> list[Row]:
+        """Every hold that nobody has released, the oldest first, with how many reminders it holds that are of use."""
+        with self._ledger.acting_as(OPERATOR):
+            return self._ledger.rows("holds_in_force", now=now)
+
+    def place(self, scope: str, value: str, who: str, why: str, now: datetime, review_in: timedelta) -> int:
+        """Stop a scope at once and return the hold's id; `value` is its account, channel or logical date, or empty.
+
+        Raises `HoldError` when one is in force already, or when the scope or its value make no sense.
+        """
+        wanted = {"scope": scope, "scope_value": value}
+        try:
+            with self._ledger.acting_as(OPERATOR):
+                placed = self._ledger.rows(
+                    "place_operators_hold", **wanted, who=who, why=why, now=now, review_at=now + review_in
+                )
+                if not placed:
+                    (other,) = self._ledger.rows("hold_of_scope", **wanted)
+        except psycopg.errors.CheckViolation as error:
+            raise HoldError(f"no such scope: {scope} {value}".rstrip() + "; see --help") from error
+        if not placed:
+            raise HoldError(
+                f"hold {other['hold_id']} of {other['placed_by']}, placed {other['placed_at']:%Y-%m-%d %H:%M %Z}, "
+                "is in force there already"
+            )
+        return int(placed[0]["hold_id"])
+
+    def knows_account(self, account_id: str) -> bool:
+        """Whether the account was ever in the book that a cycle read."""
+        with self._ledger.acting_as(OPERATOR):
+            return bool(self._ledger.rows("account_seen", account_id=account_id))
+
+    def release(self, hold_ids: Sequence[int], who: str, now: datetime) -> LetGo:
+        """Release the holds. What they held and is still useful goes out, nearest first, after a canary.
+
+        Raises `HoldError`, and releases none, when one of them is unknown or released already.
+        """
+        with self._ledger.acting_as(OPERATOR):
+            self._lock(hold_ids)
+            going = self._ledger.rows("count_held", hold_ids=list(hold_ids), now=now)[0]["reminders"]
+            self._release(hold_ids, who, now)
+        return LetGo(going, 0)
+
+    def drop(self, hold_ids: Sequence[int], who: str, now: datetime) -> LetGo:
+        """End what the groups hold as dropped, and release them. Raises `HoldError` as `release`, or for no group."""
+        with self._ledger.acting_as(OPERATOR):
+            self._lock(hold_ids, are_groups=True)
+            dropped = len(self._ledger.rows("drop_held", hold_ids=list(hold_ids), now=now))
+            self._release(hold_ids, who, now)
+        return LetGo(0, dropped)
+
+    def turn_down(self, hold_ids: Sequence[int], who: str, now: datetime) -> LetGo:
+        """Turn what the groups hold down to email and release them; who has had an email of the slot gets none more.
+
+        Raises `HoldError` as `drop`.
+        """
+        with self._ledger.acting_as(OPERATOR):
+            self._lock(hold_ids, are_groups=True)
+            turned = self._ledger.rows("turn_down_held", hold_ids=list(hold_ids), now=now)[0]
+            self._release(hold_ids, who, now)
+        return LetGo(turned["turned_down"], turned["dropped"])
+
+    def _lock(self, hold_ids: Sequence[int], are_groups: bool = False) -> None:
+        found = {row["hold_id"]: row for row in self._ledger.rows("lock_holds", hold_ids=list(hold_ids))}
+        for hold_id in hold_ids:
+            if hold_id not in found:
+                raise HoldError(f"there is no hold {hold_id}: `holds` lists those in force")
+            hold = found[hold_id]
+            if hold["released_at"] is not None:
+                raise HoldError(
+                    f"hold {hold_id} was released by {hold['released_by']} at "
+                    f"{hold['released_at']:%Y-%m-%d %H:%M %Z} already; nothing was changed"
+                )
+            if are_groups and hold["scope"] != "group":
+                raise HoldError(
+                    f"hold {hold_id} stops {hold['scope']} {hold['scope_value']}".rstrip()
+                    + ", which is no group of overdue reminders: release it, or let what it holds expire"
+                )
+
+    def _release(self, hold_ids: Sequence[int], who: str, now: datetime) -> None:
+        self._ledger.rows("release_holds", hold_ids=list(hold_ids), who=who, now=now)
