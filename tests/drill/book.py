@@ -80,7 +80,9 @@ class Book:
     bookings: tuple[Booking, ...]
     offices: dict[str, str]
 
-    def read(self, now: datetime, from_at: datetime, until_at: datetime, ids: Sequence[str]) -> Iterator[dict[str, Any]]:
+    def read(
+        self, now: datetime, from_at: datetime, until_at: datetime, ids: Sequence[str]
+    ) -> Iterator[dict[str, Any]]:
         """The rows of `read_book` as they are at `now`."""
         named = set(ids)
         for booking in self.bookings:
@@ -134,9 +136,7 @@ class Writer:
     def __init__(self, clients: int, random: Random) -> None:
         self.clients = clients
         self.random = random
-        self.numbers = chain(
-            fictional_numbers(UNITED_KINGDOM, random), fictional_numbers((*US_EAST, *US_WEST), random)
-        )
+        self.numbers = chain(fictional_numbers(UNITED_KINGDOM, random), fictional_numbers((*US_EAST, *US_WEST), random))
         self.offices = {account_id: self._number() for account_id in ACCOUNTS}
         self.bookings: list[Booking] = []
 

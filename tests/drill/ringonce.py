@@ -1,0 +1,189 @@
+"""Ringonce on a virtual clock: the real cycle, ledger, channels and reconciliation, and the simulated phone network."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+
+from reminders.addresses import secret_fingerprint
+from reminders.channels.mail import Mailer
+from reminders.channels.telephony import Twilio, final_status
+from reminders.cycle.dispatch import Clock, HoldWatch, Send, dispatch
+from reminders.cycle.extract import extract
+from reminders.cycle.preflight import preflight
+from reminders.cycle.reconcile import close_dead, poll
+from reminders.errors import RemindersError
+from reminders.model import Channel
+from reminders.store.ledger import Ledger
+from tests.databases import TestDatabase
+from tests.drill.book import Book
+from tests.simulator.client import Simulator
+
+SECRET = b"a secret for drills only"
+SECOND = timedelta(seconds=1)
+SENDER = "+15005550006"
+# As the DAG's tasks have them (reminders.tasks, which only Airflow can import quickly).
+RATES = {Channel.EMAIL: 20.0, Channel.SMS: 10.0, Channel.CALL: 1.0}
+BATCHES = {"email": 3, "sms": 2, "call": 1}
+TIME_LIMIT = timedelta(minutes=4)
+MOST = {channel.value: int(rate * TIME_LIMIT.total_seconds() * 0.8) for channel, rate in RATES.items()}
+
+SET_CLOCK = """
+INSERT INTO reminders.clock (shift) VALUES (%s - clock_timestamp())
+ON CONFLICT (is_only) DO UPDATE SET shift = EXCLUDED.shift"""
+
+
+@dataclass
+class VirtualClock:
+    """The one time of the ledger's own guards, of the cycle's policy and of the phone network."""
+
+    owner: psycopg.Connection[Any]
+    network: Simulator
+    now: datetime
+
+    def __post_init__(self) -> None:
+        self.started_at = self.now
+        self._turn = threading.Lock()
+
+    def set(self, now: datetime) -> None:
+        """Move all to `now`; a time that has passed moves nothing."""
+        with self._turn:
+            if now > self.now:
+                self.network.advance((now - self.now).total_seconds())
+                self.now = now
+            self.owner.execute(SET_CLOCK, (self.now,))
+
+    def sleep(self, seconds: float) -> None:
+        self.set(self.now + timedelta(seconds=seconds))
+
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return (self.now - self.started_at).total_seconds()
+
+
+@dataclass(frozen=True)
+class Worker:
+    """The two connections of a run: the tasks' own, and the one that watches for holds."""
+
+    ledger: Ledger
+    watching: Ledger
+
+
+class Ringonce:
+    """One deployment with an empty ledger in `database`, started at `now`. Use it in `with`.
+
+    `is_dispatch_broken`: a deploy has broken the module of the dispatch task, and nothing else. `failures` counts, by
+    what went wrong, the cycles that failed for any other reason.
+    """
+
+    def __init__(self, database: TestDatabase, book: Book, now: datetime, planners: int = 1) -> None:
+        self.book = book
+        self.is_dispatch_broken = False
+        self.failures: Counter[str] = Counter()
+        self.until_the_end = ExitStack()
+        self.network = self.until_the_end.enter_context(Simulator.start(speed=0, start=now))
+        self.owner = database.connect()
+        self.clock = VirtualClock(self.owner, self.network, now)
+        self.clock.set(now)
+        self.workers = [Worker(*(Ledger(database.connect("reminders_app")) for _ in range(2))) for _ in range(planners)]
+        self._mark: str | None = None
+        mailer = Mailer("127.0.0.1", self.network.smtp_port, None, None, "reminders@example.com", starttls=False)
+        self.twilio = Twilio(
+            self.network.account_sid,
+            self.network.auth_token,
+            self.network.base_url,
+            from_sms=SENDER,
+            from_call=SENDER,
+        )
+        self.senders: dict[Channel, Send] = {
+            Channel.EMAIL: mailer.send,
+            Channel.SMS: self.twilio.text,
+            Channel.CALL: self.twilio.call,
+        }
+
+    def __enter__(self) -> Ringonce:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.until_the_end.close()
+
+    def tick(self, now: datetime) -> None:
+        """What Airflow starts at `now`: reconcile_deliveries, then send_due_reminders, as often as there are workers."""
+        self.clock.set(now)
+        self.reconcile()
+        if len(self.workers) == 1:
+            self.attempt(now, self.workers[0])
+            return
+        with ThreadPoolExecutor(len(self.workers)) as pool:
+            # Runs by hand beside the scheduled one: each has a date of its own.
+            dates = [now - place * SECOND for place in range(len(self.workers))]
+            list(pool.map(self.attempt, dates, self.workers))
+
+    def attempt(self, date: datetime, worker: Worker) -> None:
+        """A run that may fail: then it is red, and the next one begins from what the ledger holds."""
+        try:
+            self.cycle(date, worker)
+        except (RemindersError, psycopg.Error) as error:
+            self.failures[f"{type(error).__name__}: {error}"] += 1
+
+    def cycle(self, date: datetime, worker: Worker) -> None:
+        """One run of send_due_reminders, task by task: the place to adapt when the DAG or the `Ledger` changes."""
+        ledger, clock = worker.ledger, self.clock
+        preflight(ledger, self._mark, self._keep_mark, secret_fingerprint(SECRET), clock.now)
+        extract(ledger, lambda *window: self.book.read(clock.now, *window), date, clock.now, SECRET)
+        ledger.merge(date, "scheduled", True, clock.now)
+        ledger.triage(date, clock.now)
+        batch_ids = ledger.plan(date, clock.now, MOST, BATCHES)
+        if not self.is_dispatch_broken:
+            for batch_id in batch_ids:
+                self.dispatch(batch_id, worker)
+        # A run whose dispatch failed is closed too, and then red.
+        closed = ledger.close(date, clock.now)
+        self.failures.update(closed["breaches"])
+
+    def dispatch(self, batch_id: int, worker: Worker) -> None:
+        """One dispatch task; its pauses are pauses of the virtual clock."""
+        clock = self.clock
+        dispatch(
+            worker.ledger,
+            HoldWatch(worker.watching.holds, clock.elapsed),
+            batch_id,
+            self.senders,
+            RATES,
+            Clock(lambda: clock.now, clock.elapsed, clock.sleep),
+            TIME_LIMIT,
+        )
+
+    def reconcile(self) -> None:
+        """One run of reconcile_deliveries."""
+        ledger = self.workers[0].ledger
+        close_dead(ledger, self.clock.now)
+        poll(ledger, self.twilio.status, final_status, self.clock.now)
+
+    def vacuum(self) -> None:
+        """What autovacuum does on a server that is not a test's."""
+        self.owner.execute("VACUUM ANALYZE")
+
+    def reminders(self) -> list[dict[str, Any]]:
+        """Every row of the ledger: appointment_id, step, state, reason and ended_at."""
+        with self.owner.cursor(row_factory=dict_row) as cursor:
+            cursor.execute("SELECT appointment_id, step, state, reason, ended_at FROM reminders.reminder")
+            return cursor.fetchall()
+
+    def _keep_mark(self, mark: str) -> None:
+        self._mark = mark
+
+
+Act = Callable[[Ringonce], None]
