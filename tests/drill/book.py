@@ -22,6 +22,7 @@ ZONE = "Europe/London"
 WEDNESDAY = datetime(2026, 2, 11, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 QUARTER = timedelta(minutes=15)
+Row = dict[str, Any]
 TICK = timedelta(minutes=5)
 
 ACCOUNTS = {
@@ -89,7 +90,7 @@ class Book:
             if from_at <= booking.slot_at < until_at or booking.client_id in named:
                 yield self._row(booking, now)
 
-    def _row(self, booking: Booking, now: datetime) -> dict[str, Any]:
+    def _row(self, booking: Booking, now: datetime) -> Row:
         return {
             "appointment_id": booking.client_id,
             "account_id": booking.account_id,

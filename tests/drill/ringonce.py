@@ -120,7 +120,7 @@ class Ringonce:
         self.until_the_end.close()
 
     def tick(self, now: datetime) -> None:
-        """What Airflow starts at `now`: reconcile_deliveries, then send_due_reminders, as often as there are workers."""
+        """What Airflow starts at `now`: reconcile_deliveries, then a run of send_due_reminders for each worker."""
         self.clock.set(now)
         self.reconcile()
         if len(self.workers) == 1:
@@ -174,7 +174,7 @@ class Ringonce:
 
     def vacuum(self) -> None:
         """What autovacuum does on a server that is not a test's."""
-        self.owner.execute("VACUUM ANALYZE")
+        self.owner.execute("VACUUM (ANALYZE) reminders.staged_appointment, reminders.staged_rung, reminders.reminder")
 
     def reminders(self) -> list[dict[str, Any]]:
         """Every row of the ledger: appointment_id, step, state, reason and ended_at."""
