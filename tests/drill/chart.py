@@ -9,6 +9,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
+from reminders.model import Channel
 from tests.drill.figures import between
 from tests.drill.night import Run, Schedule
 
@@ -18,8 +19,8 @@ CHANNELS = {"email": ("emails", "#56b4e9"), "sms": ("texts", "#e69f00"), "call":
 WIDTH, HEIGHT = 430, 118
 INK, FAINT, SHADE = "#222222", "#666666", "#e4e4ea"
 MARGIN = timedelta(hours=4)
-# Twice the size, for screens that show two dots for one.
-PICTURE_SCALE = 2.0
+# Dots for each unit: sharp enough, and light.
+PICTURE_SCALE = 1.5
 
 
 def by_quarter(heard: pd.DataFrame) -> pd.DataFrame:
@@ -46,21 +47,20 @@ def nights(runs: dict[str, Run], schedule: Schedule, clients: int) -> Any:
     columns = [
         alt.vconcat(
             *(_panel(counts[name], run, channel, schedule, most) for channel in CHANNELS),
-            title=alt.Title(name, fontSize=15, color=INK, anchor="start", offset=10),
-            spacing=14,
+            title=alt.Title(name, fontSize=15, color=INK, anchor="start", offset=16),
+            spacing=26,
         )
         for name, run in runs.items()
     ]
-    hours = (schedule.reverted_at - schedule.broken_at) // timedelta(hours=1)
     return (
         alt.hconcat(*columns, spacing=30)
         .properties(
             title=alt.Title(
-                f"The night of the {hours} hours",
+                f"The night of the {schedule.hours} hours",
                 subtitle=[
-                    f"What reached {clients} clients, by the telephone network's own log: contacts in each quarter of an "
-                    "hour, on a logarithmic scale.",
-                    f"Grey: the {hours} hours in which a deploy had broken the sending. Then it was reverted.",
+                    f"What reached {clients} clients, by the telephone network's own log: contacts in each quarter of "
+                    "an hour, on a logarithmic scale.",
+                    f"Grey: the {schedule.hours} hours in which a deploy had broken the sending. Then it was reverted.",
                 ],
                 fontSize=20,
                 subtitleFontSize=13,
@@ -84,7 +84,7 @@ def _panel(counts: pd.DataFrame, run: Run, channel: str, schedule: Schedule, mos
         "quarter:T",
         scale=alt.Scale(type="utc", domain=[_stamp(at) for at in span]),
         axis=alt.Axis(
-            title=None, labels=is_last, ticks=is_last, format="%a %H:%M", tickCount={"interval": "hour", "step": 12},
+            title=None, labels=is_last, ticks=is_last, format="%a %H:%M", values=_half_days(*span),
             grid=False, domainColor="#bbbbbb", labelColor=FAINT, labelFontSize=11,
         ),
     )  # fmt: skip
@@ -92,11 +92,11 @@ def _panel(counts: pd.DataFrame, run: Run, channel: str, schedule: Schedule, mos
         "contacts:Q",
         scale=alt.Scale(type="symlog", domain=[0, most * 1.3]),
         axis=alt.Axis(
-            title=name, values=[0, 1, 10, 100, 1000, 10000, 100000], format=",d", gridColor="#eeeeee", domain=False,
-            ticks=False, labelColor=FAINT, labelFontSize=11, titleFontSize=13, titleColor=INK,
+            title=None, values=[0, 10, 100, 1000, 10000, 100000], format=",d", gridColor="#eeeeee", domain=False,
+            ticks=False, labelColor=FAINT, labelFontSize=11,
         ),
     )  # fmt: skip
-    shown = counts[counts["channel"] == channel]
+    shown = counts[(counts["channel"] == channel) & counts["quarter"].between(*span)]
     bars = (
         alt.Chart(shown)
         .mark_bar(color=colour, stroke=colour, strokeWidth=0.6)
@@ -104,18 +104,26 @@ def _panel(counts: pd.DataFrame, run: Run, channel: str, schedule: Schedule, mos
             x=x,
             x2="quarter_ends:T",
             y=y,
+            y2=alt.datum(0),
             tooltip=[alt.Tooltip("utchoursminutes(quarter):T", title="from"), alt.Tooltip("contacts:Q", title=name)],
         )
     )
     incident = pd.DataFrame([{"quarter": schedule.broken_at, "quarter_ends": schedule.reverted_at}])
     shade = alt.Chart(incident).mark_rect(color=SHADE).encode(x=x, x2="quarter_ends:T")
-    words = pd.DataFrame([{"words": _summary(run, channel, schedule)}])
-    said = (
-        alt.Chart(words)
-        .mark_text(align="left", baseline="top", fontSize=12, color=INK)
-        .encode(x=alt.value(6), y=alt.value(4), text="words:N")
-    )
-    return alt.layer(shade, bars, said).properties(width=WIDTH, height=HEIGHT)
+    said = [_said(_summary(run, channel, schedule), span[0], -5, "bottom", INK)]
+    if channel == Channel.CALL:
+        at_once = run.night["most_calls_at_once"]
+        rang = f"{at_once} at once on one line" if at_once > 1 else "never two on one line"
+        said.append(_said(rang, schedule.reverted_at + MARGIN / 4, 6, "top", colour))
+    elif channel == Channel.EMAIL:
+        said.append(_said("nothing is sent", schedule.broken_at + MARGIN / 4, 6, "top", FAINT))
+    return alt.layer(shade, bars, *said).properties(width=WIDTH, height=HEIGHT)
+
+
+def _said(words: str, at: datetime, y: float, baseline: str, colour: str) -> Any:
+    mark = {"align": "left", "baseline": baseline, "fontSize": 12, "color": colour}
+    place = pd.DataFrame([{"words": words, "quarter": at}])
+    return alt.Chart(place).mark_text(**mark).encode(x=alt.X("quarter:T"), y=alt.value(y), text="words:N")
 
 
 def _summary(run: Run, channel: str, schedule: Schedule) -> str:
@@ -123,7 +131,13 @@ def _summary(run: Run, channel: str, schedule: Schedule) -> str:
     for from_at, until_at in ((schedule.normal_from, schedule.normal_until), (schedule.broken_at, schedule.ends_at)):
         part = between(run.heard, from_at, until_at)
         counted.append(part[part["channel"] == channel]["contact_id"].nunique())
-    return f"{counted[0]:,} on the normal day, {counted[1]:,} from the deploy on"
+    return f"{CHANNELS[channel][0]}: {counted[0]:,} on the normal day, {counted[1]:,} from the deploy on"
+
+
+def _half_days(from_at: datetime, until_at: datetime) -> list[int]:
+    first = from_at.replace(hour=0)
+    stamps = [first + timedelta(hours=12 * place) for place in range(1 + (until_at - first) // timedelta(hours=12))]
+    return [_stamp(at) for at in stamps if from_at <= at <= until_at]
 
 
 def _stamp(at: datetime) -> int:

@@ -35,6 +35,24 @@ COLUMNS = (
     "is_duplicate", "is_unquiet", "is_late_escalation", "is_too_late",
 )  # fmt: skip
 
+# The figures by their names, in the table's order. Those of MUST_BE_ZERO break a promise by being anything else.
+LABELS = {
+    "contacts": "emails, texts and calls",
+    "duplicates": "heard of the same appointment in the same way before",
+    "most_repeated": "  most often by one client",
+    "most_calls_at_once": "most calls at once on one line",
+    "most_calls_to_one": "most calls to one client",
+    "in_quiet_hours": "texts and calls in quiet hours",
+    "late_escalations": "calls only because we were late",
+    "too_late": "contacts after the start, or the client's answer",
+    "callbacks": "clients who ring the office back (one in ten, a call)",
+    "most_callbacks_an_hour": "  most at one office in an hour",
+    "unsent": "reminders not sent, and the ledger says why",
+    "lost": "reminders lost without a reason",
+}
+MUST_BE_ZERO = ("duplicates", "in_quiet_hours", "late_escalations", "too_late", "lost")
+MUST_BE_AT_MOST_ONE = ("most_repeated", "most_calls_at_once")
+
 Json = Mapping[str, Any]
 # Client and step.
 Explained = Set[tuple[str, int]]
@@ -103,7 +121,7 @@ def between(frame: pd.DataFrame, from_at: datetime, until_at: datetime) -> pd.Da
 
 
 def figures(part: pd.DataFrame) -> dict[str, int]:
-    """The figures of a part of `heard`, by name, in the table's order; all but `contacts` should be small or zero."""
+    """The figures of a part of `heard`: those of LABELS but for the last two, which the log alone does not tell."""
     calls = part[part["channel"] == Channel.CALL.value]
     return {
         "contacts": int(part["contact_id"].nunique()),
@@ -145,18 +163,18 @@ def most_ring_backs_an_hour(calls: pd.DataFrame) -> int:
     return round(max(_ring_backs(hour).sum() for _, hour in by_hour))
 
 
-def lost(due: Iterable[Due], frame: pd.DataFrame, explained: Explained, end: datetime) -> int:
-    """How many reminders of which nothing reached the client between the time they were due and the appointment, and
-    for which no ledger says why. Those that are still of use at `end` are left out."""
+def unsent(due: Iterable[Due], frame: pd.DataFrame, end: datetime) -> list[Due]:
+    """The reminders of which nothing reached the client between the time they were due and the appointment, without
+    those that are still of use at `end`."""
     reached: dict[str, list[datetime]] = defaultdict(list)
     for client_id, at in zip(frame["client_id"], frame["at"], strict=True):
         reached[client_id].append(at)
-    return sum(
-        (rung.booking.client_id, rung.step) not in explained
-        and not any(rung.due_at <= at < rung.booking.slot_at for at in reached[rung.booking.client_id])
+    return [
+        rung
         for rung in due
         if rung.expires_at <= end
-    )
+        and not any(rung.due_at <= at < rung.booking.slot_at for at in reached[rung.booking.client_id])
+    ]
 
 
 def explanations(reminders: Iterable[Json]) -> Explained:
@@ -166,3 +184,15 @@ def explanations(reminders: Iterable[Json]) -> Explained:
         for row in reminders
         if row["ended_at"] is not None and row["reason"] and row["state"] != "delivered"
     }
+
+
+def broken_promises(found: Mapping[str, int]) -> dict[str, int]:
+    """Those of the figures that are no better than they must be; empty when every promise was kept."""
+    at_most = {**dict.fromkeys(MUST_BE_ZERO, 0), **dict.fromkeys(MUST_BE_AT_MOST_ONE, 1)}
+    return {name: found[name] for name, most in at_most.items() if found[name] > most}
+
+
+def table(columns: Mapping[tuple[str, str], Mapping[str, int]]) -> pd.DataFrame:
+    """The figures side by side: a row for each of LABELS, a column for each (period, system)."""
+    frame = pd.DataFrame({name: pd.Series(found) for name, found in columns.items()}).reindex(list(LABELS))
+    return frame.rename(index=LABELS)

@@ -48,6 +48,18 @@ class Schedule:
     reverted_at: datetime = WEDNESDAY + DAY + 22 * HOUR
     morning_at: datetime = WEDNESDAY + 2 * DAY + 8 * HOUR + timedelta(minutes=30)
     ends_at: datetime = WEDNESDAY + 3 * DAY
+    # Between two cycles of Ringonce; a drill that has to be short takes longer ones.
+    step: timedelta = TICK
+
+    @property
+    def hours(self) -> int:
+        """How long the drain is broken."""
+        return (self.reverted_at - self.broken_at) // HOUR
+
+    @property
+    def turns(self) -> set[datetime]:
+        """When something happens that no tick may miss."""
+        return {self.broken_at, self.reverted_at, self.morning_at}
 
     def is_broken(self, now: datetime) -> bool:
         return self.broken_at <= now < self.reverted_at
@@ -65,7 +77,7 @@ class Schedule:
         for now in self.ticks():
             is_busy = now >= self.normal_from and 8 <= now.hour < 20
             just_reverted = self.broken_at <= now < self.reverted_at + HOUR
-            if is_busy or just_reverted or now - last >= SLOW_TICK:
+            if now - last >= (self.step if is_busy or just_reverted else SLOW_TICK) or now in self.turns:
                 yield now
                 last = now
 
@@ -93,8 +105,10 @@ def judged(book: Book, schedule: Schedule, heard: pd.DataFrame, explained: figur
         (schedule.broken_at, schedule.ends_at),
     ):
         fell_due = [rung for rung in due if from_at <= rung.due_at < until_at]
-        lost = figures.lost(fell_due, heard, explained, schedule.ends_at)
-        found.append({**figures.figures(figures.between(heard, from_at, until_at)), "lost": lost})
+        unsent = figures.unsent(fell_due, heard, schedule.ends_at)
+        lost = [rung for rung in unsent if (rung.booking.client_id, rung.step) not in explained]
+        counts = {"unsent": len(unsent) - len(lost), "lost": len(lost)}
+        found.append({**figures.figures(figures.between(heard, from_at, until_at)), **counts})
     return Run(found[0], found[1], heard, {})
 
 
