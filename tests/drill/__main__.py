@@ -23,6 +23,7 @@ from tests.drill.night import NIGHT, Run, Tell, run_predecessor, run_ringonce
 
 CLIENTS, FEWEST, MOST = 600, 50, 2500
 SEED = 13
+PREDECESSOR, RINGONCE = "the predecessor", "Ringonce"
 PICTURES = Path(__file__).resolve().parents[2] / "docs" / "pictures"
 
 
@@ -54,21 +55,25 @@ def empty_ledger() -> Iterator[TestDatabase]:
 def run_both(book: Book, console: Console) -> dict[str, Run]:
     """Both systems' runs, the predecessor's first, by the names that table and chart give them."""
     columns = (TextColumn("{task.description:16}"), BarColumn(), TextColumn("{task.fields[at]}"), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress, empty_ledger() as database:
-        runs = {"the predecessor": run_predecessor(book, NIGHT, teller(progress, "the predecessor"))}
-        runs["Ringonce"] = run_ringonce(database, book, NIGHT, teller(progress, "Ringonce"))
+    with Progress(*columns, console=console) as progress:
+        with teller(progress, PREDECESSOR) as tell:
+            runs = {PREDECESSOR: run_predecessor(book, NIGHT, tell)}
+        with empty_ledger() as database, teller(progress, RINGONCE) as tell:
+            runs[RINGONCE] = run_ringonce(database, book, NIGHT, tell)
     return runs
 
 
-def teller(progress: Progress, name: str) -> Tell:
-    """A line of the progress, which goes by the virtual clock."""
-    task = progress.add_task(name, total=(NIGHT.ends_at - NIGHT.starts_at).total_seconds(), at="")
+@contextmanager
+def teller(progress: Progress, name: str) -> Iterator[Tell]:
+    """A line of the progress, which goes by the virtual clock and stops at the end."""
+    whole = (NIGHT.ends_at - NIGHT.starts_at).total_seconds()
+    task = progress.add_task(name, total=whole, at="")
 
     def tell(now: datetime) -> None:
-        passed = (now - NIGHT.starts_at).total_seconds()
-        progress.update(task, completed=passed, at=f"{now:%a %H:%M}")
+        progress.update(task, completed=(now - NIGHT.starts_at).total_seconds(), at=f"{now:%a %H:%M}")
 
-    return tell
+    yield tell
+    progress.update(task, completed=whole)
 
 
 def shown(frame: pd.DataFrame, title: str) -> Table:
@@ -92,7 +97,7 @@ def main() -> int:
     console.print(shown(figures.table(columns), title))
     written = chart.write(given.out, runs, NIGHT, given.clients)
     console.print(*written, f"{time.monotonic() - started:.0f} s", sep="\n")
-    ringonce = runs["Ringonce"]
+    ringonce = runs[RINGONCE]
     broken = figures.broken_promises(ringonce.normal) | figures.broken_promises(ringonce.night) | ringonce.failures
     if broken:
         console.print(f"Ringonce broke its promises: {broken}", style="bold red")

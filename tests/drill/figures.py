@@ -30,10 +30,8 @@ from tests.drill.book import ZONE, Book, Booking, Due, rungs
 BOOK_IS_FRESH_FOR = timedelta(minutes=10)
 # One person in ten rings the office back after a call, each time it rings: a plain assumption, the same for both.
 RINGS_BACK = 0.1
-COLUMNS = (
-    "contact_id", "at", "ended_at", "channel", "to", "client_id", "account_id",
-    "is_duplicate", "is_unquiet", "is_late_escalation", "is_too_late",
-)  # fmt: skip
+MARKS = ("is_duplicate", "is_unquiet", "is_late_escalation", "is_too_late")
+COLUMNS = ("contact_id", "at", "ended_at", "channel", "to", "client_id", "account_id", *MARKS)
 
 # The figures by their names, in the table's order. Those of MUST_BE_ZERO break a promise by being anything else.
 LABELS = {
@@ -111,7 +109,8 @@ def _marked(rows: list[dict[str, Any]], bookings: Mapping[str, Booking]) -> pd.D
         )
         row["is_too_late"] = at > min(booking.slot_at, booking.answered_at) + BOOK_IS_FRESH_FOR
         before[client_id].add(channel)
-    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    # An empty log has its types too.
+    frame = pd.DataFrame(rows, columns=list(COLUMNS)).astype(dict.fromkeys(MARKS, bool))
     return frame.assign(at=pd.to_datetime(frame["at"], utc=True), ended_at=pd.to_datetime(frame["ended_at"], utc=True))
 
 

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any
 
 import psycopg
+from psycopg import sql
 from psycopg.rows import dict_row
 
 from reminders.addresses import secret_fingerprint
@@ -173,8 +174,14 @@ class Ringonce:
         poll(ledger, self.twilio.status, final_status, self.clock.now)
 
     def vacuum(self) -> None:
-        """What autovacuum does on a server that is not a test's."""
-        self.owner.execute("VACUUM (ANALYZE) reminders.staged_appointment, reminders.staged_rung, reminders.reminder")
+        """What autovacuum does on a server that is not a test's.
+
+        A day's 288 readings of the book outnumber the common values that statistics list, and the few dozen of a drill
+        do not: a shorter list lets the planner expect of the next reading what it expects in production.
+        """
+        self.owner.execute("SET default_statistics_target = 10")
+        for (name,) in self.owner.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'reminders'").fetchall():
+            self.owner.execute(sql.SQL("VACUUM (ANALYZE) reminders.{}").format(sql.Identifier(name)))
 
     def reminders(self) -> list[dict[str, Any]]:
         """Every row of the ledger: appointment_id, step, state, reason and ended_at."""
