@@ -10,7 +10,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 WORKERS ?= 2
 
-.PHONY: help run test browser bench rehearse pictures check lock
+.PHONY: help run test browser bench rehearse replay pictures check lock
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -36,6 +36,10 @@ bench: $(READY)  ## how fast, as ratios (FULL=1: also with 5,000,000 reminders i
 
 rehearse: $(READY)  ## say what would go out if sending resumed now; sends and changes nothing
 	@if [ -f .local/env ]; then . .local/env; fi; PYTHONPATH=plugins exec $(BIN)/python -m reminders.operate rehearse
+
+replay: $(READY)  ## the night of the 13 hours, re-enacted beside the predecessor's (CLIENTS=600, SEED=13, OUT=docs/pictures)
+	@PYTHONPATH=plugins exec $(BIN)/python -m tests.drill $(if $(CLIENTS),--clients $(CLIENTS)) \
+		$(if $(SEED),--seed $(SEED)) $(if $(OUT),--out $(OUT))
 
 pictures: $(READY) browser  ## take the README's pictures anew, from the make run that is running
 	@if [ -f .local/env ]; then . .local/env; fi; PYTHONPATH=plugins exec $(BIN)/python -m local.pictures

@@ -21,6 +21,7 @@ from local.processes import Processes
 from local.sample_book import AUSTRALIA_EAST, AUSTRALIA_WEST, HAWAII, UNITED_KINGDOM, US_EAST
 
 FOLDER = ROOT / "docs" / "pictures"
+PHONES, GRAPH = "phones.png", "cycle.png"
 INVENTED_NUMBERS = (*US_EAST, *HAWAII, *UNITED_KINGDOM, *AUSTRALIA_EAST, *AUSTRALIA_WEST)
 INVENTED_DOMAINS = ("@example.com", "@example.net", "@example.org")
 # Airflow's graph glides into place by itself; no event tells its end.
@@ -32,15 +33,15 @@ class NoPicture(Exception):
 
 
 def take(folder: Path, airflow_url: str, simulator_url: str) -> None:
-    """Write phones.png and cycle.png into `folder`. Raises `NoPicture`, `NoBrowser`, or an error of httpx."""
+    """Write `PHONES` and `GRAPH` into `folder`. Raises `NoPicture`, `NoBrowser`, or an error of httpx."""
     summary = httpx.get(f"{simulator_url}/_log/summary", trust_env=False).raise_for_status().json()
     refuse_real_people([*summary["numbers"], *summary["mailboxes"]])
     airflow = Airflow(Processes(LOCAL / "logs", LOCAL / "processes.json"), {}, airflow_url)
     run, tasks = whole_run(airflow)
     folder.mkdir(parents=True, exist_ok=True)
     with chromium() as browser:
-        take_phones(browser, simulator_url, folder / "phones.png")
-        take_cycle(browser, f"{airflow_url}/dags/{CYCLE}/runs/{quote(run.run_id)}", tasks, folder / "cycle.png")
+        take_phones(browser, simulator_url, folder / PHONES)
+        take_cycle(browser, f"{airflow_url}/dags/{CYCLE}/runs/{quote(run.run_id)}", tasks, folder / GRAPH)
 
 
 def refuse_real_people(addresses: Iterable[str]) -> None:
@@ -91,7 +92,7 @@ def main() -> int:
     except (NoPicture, NoBrowser, httpx.HTTPError) as error:
         print(error, file=sys.stderr)
         return 1
-    print(*sorted(str(path.relative_to(ROOT)) for path in FOLDER.glob("*.png")))
+    print(*(str((FOLDER / name).relative_to(ROOT)) for name in (GRAPH, PHONES)))
     return 0
 
 

@@ -23,7 +23,8 @@ from tests.drill.night import NIGHT, Run, Tell, run_predecessor, run_ringonce
 
 CLIENTS, FEWEST, MOST = 600, 50, 2500
 SEED = 13
-PREDECESSOR, RINGONCE = "the predecessor", "Ringonce"
+WIDTH = 104
+PREDECESSOR, RINGONCE = "The predecessor", "Ringonce"
 PICTURES = Path(__file__).resolve().parents[2] / "docs" / "pictures"
 
 
@@ -78,7 +79,7 @@ def teller(progress: Progress, name: str) -> Iterator[Tell]:
 
 def shown(frame: pd.DataFrame, title: str) -> Table:
     """A frame of `figures.table` as it is printed."""
-    printed = Table(title=title)
+    printed = Table(title=title, caption=figures.MODEL, caption_justify="left")
     printed.add_column("")
     for period, system in frame.columns:
         printed.add_column(f"{period}\n{system}", justify="right")
@@ -89,10 +90,12 @@ def shown(frame: pd.DataFrame, title: str) -> Table:
 
 def main() -> int:
     """0 when Ringonce kept its promises through the night."""
-    given, console, started = options(), Console(), time.monotonic()
+    given, started = options(), time.monotonic()
+    # A file has no width of its own; a terminal that is narrower folds the words.
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
     runs = run_both(drill_book(given.clients, given.seed), console)
     columns = {("normal day", name): run.normal for name, run in runs.items()}
-    columns |= {("the night", name): run.night for name, run in runs.items()}
+    columns |= {("night", name): run.night for name, run in runs.items()}
     title = f"{NIGHT.hours} hours without sending, {given.clients} clients, by the phone network's log"
     console.print(shown(figures.table(columns), title))
     written = chart.write(given.out, runs, NIGHT, given.clients)

@@ -28,26 +28,28 @@ from tests.drill.book import ZONE, Book, Booking, Due, rungs
 
 # What the ledger itself takes a book's row to be fresh for.
 BOOK_IS_FRESH_FOR = timedelta(minutes=10)
-# One person in ten rings the office back after a call, each time it rings: a plain assumption, the same for both.
+# MODEL says it: a plain assumption, the same for both systems.
 RINGS_BACK = 0.1
 MARKS = ("is_duplicate", "is_unquiet", "is_late_escalation", "is_too_late")
 COLUMNS = ("contact_id", "at", "ended_at", "channel", "to", "client_id", "account_id", *MARKS)
 
-# The figures by their names, in the table's order. Those of MUST_BE_ZERO break a promise by being anything else.
+# The figures by their names, in the table's order.
 LABELS = {
     "contacts": "emails, texts and calls",
-    "duplicates": "heard of the same appointment in the same way before",
-    "most_repeated": "  most often by one client",
+    "duplicates": "of them repeated (client, visit, channel)",
+    "most_repeated": "most times one client got one of them",
     "most_calls_at_once": "most calls at once on one line",
     "most_calls_to_one": "most calls to one client",
     "in_quiet_hours": "texts and calls in quiet hours",
-    "late_escalations": "calls only because we were late",
-    "too_late": "contacts after the start, or the client's answer",
-    "callbacks": "clients who ring the office back (one in ten, a call)",
-    "most_callbacks_an_hour": "  most at one office in an hour",
-    "unsent": "reminders not sent, and the ledger says why",
+    "late_escalations": "calls made only because it was late",
+    "too_late": "contacts after the start or the answer",
+    "callbacks": "clients who ring the office back*",
+    "most_callbacks_an_hour": "most of them at one office in an hour*",
+    "unsent": "reminders not sent, with a reason",
     "lost": "reminders lost without a reason",
 }
+MODEL = "* by a model: each call makes one client in ten ring back"
+# More than that breaks a promise.
 MUST_BE_ZERO = ("duplicates", "in_quiet_hours", "late_escalations", "too_late", "lost")
 MUST_BE_AT_MOST_ONE = ("most_repeated", "most_calls_at_once")
 
