@@ -43,7 +43,7 @@ def write(folder: Path, runs: dict[str, Run], schedule: Schedule, clients: int) 
 def nights(runs: dict[str, Run], schedule: Schedule, clients: int) -> Any:
     """A column for each system, a row for each channel, all on the same axes."""
     counts = {name: by_quarter(run.heard) for name, run in runs.items()}
-    most = max(int(frame["contacts"].max()) for frame in counts.values())
+    most = max(int(frame["contacts"].max()) if len(frame) else 1 for frame in counts.values())
     columns = [
         alt.vconcat(
             *(_panel(counts[name], run, channel, schedule, most) for channel in CHANNELS),

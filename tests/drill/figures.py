@@ -36,7 +36,7 @@ COLUMNS = ("contact_id", "at", "ended_at", "channel", "to", "client_id", "accoun
 # The figures by their names, in the table's order.
 LABELS = {
     "contacts": "emails, texts and calls",
-    "duplicates": "of them repeated (client, visit, channel)",
+    "duplicates": "repeated (client, visit, channel)",
     "most_repeated": "most times one client got one of them",
     "most_calls_at_once": "most calls at once on one line",
     "most_calls_to_one": "most calls to one client",
