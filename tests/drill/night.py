@@ -29,6 +29,7 @@ PURE = (
     (extract, "normalise_phone"),
     (extract, "key"),
     (extract, "mask"),
+    (extract, "text"),
     (policy, "window"),
     (ledger, "statement"),
 )
