@@ -68,13 +68,3 @@ def test_every_task_is_in_the_runbook(bag: Any) -> None:
     for dag in bag.dags.values():
         for task in dag.tasks:
             assert f"`{task.task_id}`" in dag.doc_md
-
-
-def test_the_drill_sends_at_the_pace_of_the_tasks(bag: Any) -> None:
-    assert bag.dags
-    from reminders import tasks
-    from tests.drill import ringonce
-
-    assert {channel.value: rate for channel, rate in ringonce.RATES.items()} == tasks.RATES
-    assert ringonce.BATCHES == tasks.BATCHES
-    assert ringonce.TIME_LIMIT == tasks.DISPATCH_TIME_LIMIT

@@ -17,6 +17,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from reminders.addresses import secret_fingerprint
+from reminders.capacity import BATCHES, DISPATCH_TIME_LIMIT, RATES, most_contacts
 from reminders.channels.mail import Mailer
 from reminders.channels.telephony import Twilio, final_status
 from reminders.cycle.dispatch import Clock, HoldWatch, Send, dispatch
@@ -33,11 +34,6 @@ from tests.simulator.client import Simulator
 SECRET = b"a secret for drills only"
 SECOND = timedelta(seconds=1)
 SENDER = "+15005550006"
-# As the DAG's tasks have them (reminders.tasks, which only Airflow can import quickly).
-RATES = {Channel.EMAIL: 20.0, Channel.SMS: 10.0, Channel.CALL: 1.0}
-BATCHES = {"email": 3, "sms": 2, "call": 1}
-TIME_LIMIT = timedelta(minutes=4)
-MOST = {channel.value: int(rate * TIME_LIMIT.total_seconds() * 0.8) for channel, rate in RATES.items()}
 
 SET_CLOCK = """
 INSERT INTO reminders.clock (shift) VALUES (%s - clock_timestamp())
@@ -145,13 +141,13 @@ class Ringonce:
         preflight(ledger, self._mark, self._keep_mark, secret_fingerprint(SECRET), clock.now)
         extract(ledger, lambda *window: self.book.read(clock.now, *window), date, clock.now, SECRET)
         ledger.merge(date, "scheduled", True, clock.now)
-        ledger.triage(date, clock.now)
-        batch_ids = ledger.plan(date, clock.now, MOST, BATCHES)
+        ledger.triage(date, "scheduled", clock.now)
+        batch_ids = ledger.plan(date, clock.now, most_contacts(), BATCHES)
         if not self.is_dispatch_broken:
             for batch_id in batch_ids:
                 self.dispatch(batch_id, worker)
         # A run whose dispatch failed is closed too, and then red.
-        closed = ledger.close(date, clock.now)
+        closed = ledger.close(date, not self.is_dispatch_broken, clock.now)
         self.failures.update(closed["breaches"])
 
     def dispatch(self, batch_id: int, worker: Worker) -> None:
@@ -162,9 +158,10 @@ class Ringonce:
             HoldWatch(worker.watching.holds, clock.elapsed),
             batch_id,
             self.senders,
-            RATES,
+            {Channel(channel): rate for channel, rate in RATES.items()},
             Clock(lambda: clock.now, clock.elapsed, clock.sleep),
-            TIME_LIMIT,
+            DISPATCH_TIME_LIMIT,
+            lambda: False,
         )
 
     def reconcile(self) -> None:
