@@ -89,6 +89,25 @@ FROM (SELECT h.address_hash, period.name AS period,
 ON CONFLICT DO NOTHING
 """
 
+# What the gate has seen of them: the accounts are known, and so is what each hour of the week usually brings.
+ACCOUNTS_SEEN = """
+INSERT INTO reminders.account_seen (account_id, first_seen_at)
+SELECT account_id, min(logical_date) FROM history GROUP BY account_id ON CONFLICT DO NOTHING
+"""
+VOLUMES = """
+INSERT INTO reminders.volume (account_id, channel, hour_at, contacts, overdue, repeated)
+SELECT coalesce(account_id, '*'), channel, date_trunc('hour', sent_at, 'UTC'),
+       count(DISTINCT (account_id, address_hash)), 0, 0
+FROM history WHERE sent_at IS NOT NULL
+GROUP BY GROUPING SETS ((account_id, channel, date_trunc('hour', sent_at, 'UTC')),
+                        (channel, date_trunc('hour', sent_at, 'UTC')))
+ON CONFLICT DO NOTHING
+"""
+LAST_CYCLE = """
+INSERT INTO reminders.cycle (logical_date, run_kind, has_own_date, started_at, closed_at, judged_at, is_good)
+VALUES (%(at)s, 'scheduled', true, %(at)s, %(at)s, %(at)s, true) ON CONFLICT DO NOTHING
+"""
+
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Past:
@@ -117,8 +136,9 @@ class Past:
 def load_history(connection: psycopg.Connection[Any], book: Book, secret: bytes) -> int:
     """Write the ended reminders of the book's past into the ledger, in one transaction; return how many.
 
-    `connection` logs in as the ledger's superuser; `secret` keys the address hashes. Contacts, guards, gaps and caps
-    come with them, attempts do not: nobody was contacted, and the fence admits no attempt of another time than now.
+    `connection` logs in as the ledger's superuser; `secret` keys the address hashes. Contacts, guards, gaps, caps and
+    the volumes of each hour come with them, attempts do not: nobody was contacted, and the fence admits no attempt of
+    another time than now.
     """
     rules = read_rules(Ledger(connection))
     rows = list(history(book, rules, secret))
@@ -127,8 +147,9 @@ def load_history(connection: psycopg.Connection[Any], book: Book, secret: bytes)
         with cursor.copy(COPY) as copy:
             for row in rows:
                 copy.write_row(astuple(row))
-        for statement in (BATCHES, CONTACTS, REMINDERS, MEMBERS, GUARDS, GAPS, CAPS):
+        for statement in (BATCHES, CONTACTS, REMINDERS, MEMBERS, GUARDS, GAPS, CAPS, ACCOUNTS_SEEN, VOLUMES):
             cursor.execute(statement.encode())
+        cursor.execute(LAST_CYCLE.encode(), {"at": tick_after(book.now) - 2 * TICK})
     return len(rows)
 
 

@@ -275,6 +275,15 @@ def started(folder: Path, processes: Processes, server: Server, network: Simulat
             " SELECT account, 1, 'call', '4 hours', '1 hour', '0'"
             " FROM unnest(ARRAY['calls-only', 'calls-too']) AS account"
         )
+        # As after a week of good cycles: a new ledger would hold what these accounts have overdue.
+        connection.execute(
+            "INSERT INTO reminders.account_seen SELECT account, now() - interval '7 days'"
+            " FROM unnest(ARRAY['clinic', 'calls-only', 'calls-too']) AS account"
+        )
+        connection.execute(
+            "INSERT INTO reminders.cycle (logical_date, run_kind, has_own_date, started_at, closed_at, is_good)"
+            " VALUES (now() - interval '7 days', 'scheduled', true, now(), now(), true)"
+        )
     with psycopg.connect(server.conninfo("booking")) as connection:
         connection.execute(
             "INSERT INTO booking.account (account_id, name, timezone, phone, email, locale) VALUES"
