@@ -152,6 +152,13 @@ def test_over_a_fifth_and_at_least_ten_of_the_last_fifty(
     assert (held_by(open_shop) == ["failing_channel"]) is is_held
 
 
+def test_what_was_given_back_says_nothing_of_the_channel(open_shop: Scene) -> None:
+    """Or a night of rate limits would cover what fails among them."""
+    send(open_shop, 45, raising(NeverContacted("rate_limited", "429", retry_after=7200)))
+    send(open_shop.at(WEDNESDAY_2PM + MINUTE), 10, raising(Doubtful("timeout")), first=50)
+    assert held_by(open_shop) == ["failing_channel"]
+
+
 def test_of_outcomes_that_became_known_at_one_time_the_last_begun_are_the_last(open_shop: Scene) -> None:
     """As a poll's answers do."""
     ids = send(open_shop, 90, accepted)
@@ -188,7 +195,7 @@ def test_a_release_starts_afresh(open_shop: Scene) -> None:
     open_shop.owner.execute("INSERT INTO reminders.hold (scope, scope_value, placed_by, why, review_at)"
                             " VALUES ('channel', 'sms', 'an operator', 'x', now())")  # fmt: skip
     release(open_shop.at(WEDNESDAY_2PM + 12 * MINUTE))
-    came(open_shop, late, "undelivered", "unreachable")
+    came(open_shop.at(WEDNESDAY_2PM + 13 * MINUTE), late, "undelivered", "unreachable")
     close_dead(open_shop.ledger, WEDNESDAY_2PM + 121 * MINUTE)
     assert held_by(open_shop) == []
     send(open_shop.at(WEDNESDAY_2PM + 125 * MINUTE), 9, raising(Doubtful("timeout")), first=40)
