@@ -20,13 +20,13 @@ WEDNESDAY_9AM = datetime(2026, 2, 11, 9, 0, tzinfo=UTC)
     WEDNESDAY_10AM, WEDNESDAY_11AM, WEDNESDAY_NOON, WEDNESDAY_1PM, WEDNESDAY_2PM,
     WEDNESDAY_3PM, WEDNESDAY_4PM, WEDNESDAY_5PM, WEDNESDAY_6PM, WEDNESDAY_7PM,
 ) = (WEDNESDAY_9AM + hours * HOUR for hours in range(1, 11))  # fmt: skip
-WEDNESDAY_1230PM, WEDNESDAY_230PM = WEDNESDAY_NOON + HALF_AN_HOUR, WEDNESDAY_2PM + HALF_AN_HOUR
+WEDNESDAY_1230PM, WEDNESDAY_330PM = WEDNESDAY_NOON + HALF_AN_HOUR, WEDNESDAY_3PM + HALF_AN_HOUR
 THURSDAY_10AM, THURSDAY_1PM, THURSDAY_6PM = (at + 24 * HOUR for at in (WEDNESDAY_10AM, WEDNESDAY_1PM, WEDNESDAY_6PM))
 
-# For a visit at 18:00: the lower rung from 10:00 to 16:00, the upper from 13:00 to 17:00, two hours for an answer.
+# For a visit at 18:00: the lower rung from 10:00 to 16:00, the upper from 13:00 to 17:00, three hours for an answer.
 LADDER = """
 INSERT INTO reminders.cadence_step (account_id, step, channel, lead, useful_until, wait)
-VALUES ('clinic', 1, %s, '8 hours', '2 hours', '0'), ('clinic', 2, %s, '5 hours', '1 hour', '2 hours')
+VALUES ('clinic', 1, %s, '8 hours', '2 hours', '0'), ('clinic', 2, %s, '5 hours', '1 hour', '3 hours')
 """
 # The same ladder, over an email from 9:00 until 16:00.
 THREE_STEPS = """
@@ -137,6 +137,11 @@ def held(day: Day) -> None:
 
 
 def released(day: Day) -> None:
+    day.operator(RELEASE)
+
+
+def put_right(day: Day) -> None:
+    """The cause of a refusal is gone, and a person has released the hold."""
     day.scene.answer = None
     day.operator(RELEASE)
 
@@ -199,17 +204,28 @@ CALL_OVER_TEXT: dict[str, tuple[dict[datetime, Event], Reached, tuple[str, str |
     "delivered": ({}, AT_10_THEN_AT_1, DELIVERED, DELIVERED),
     "delivered at 12:30": (
         {WEDNESDAY_10AM: accepted, WEDNESDAY_1230PM: reported("delivered", "delivered")},
-        [(WEDNESDAY_10AM, TEXT), (WEDNESDAY_230PM, CALL)],
+        [(WEDNESDAY_10AM, TEXT), (WEDNESDAY_330PM, CALL)],
         ("delivered", "delivered"), DELIVERED,
     ),
-    # Unknown: as delivered, but counted from the intent, though nobody gave it up before 12:30.
+    # Unknown: as delivered, but counted from the intent, though the doubt about the second lasts until 14:30.
     "unknown": ({WEDNESDAY_10AM: doubtful}, AT_10_THEN_AT_1, ("unknown", "no_proof"), DELIVERED),
+    "unknown of 12:00": (
+        {WEDNESDAY_9AM: held, WEDNESDAY_11AM: doubtful, WEDNESDAY_NOON: released},
+        [(WEDNESDAY_NOON, TEXT), (WEDNESDAY_3PM, CALL)], ("unknown", "no_proof"), DELIVERED,
+    ),
     # Failed or undelivered for the address's own sake: at the call's own time, without the wait.
     "refused": ({WEDNESDAY_9AM: refused(AddressRefused("bad_address", "21211"))},
         [(WEDNESDAY_1PM, CALL)], ("failed", "bad_address"), DELIVERED),
     "undelivered at 12:30": (
         {WEDNESDAY_10AM: accepted, WEDNESDAY_1230PM: reported("undelivered", "unreachable")},
         AT_10_THEN_AT_1, ("undelivered", "unreachable"), DELIVERED,
+    ),
+    "undelivered half an hour after it was sent": (
+        {
+            WEDNESDAY_9AM: held, WEDNESDAY_11AM: accepted, WEDNESDAY_NOON: released,
+            WEDNESDAY_1230PM: reported("undelivered", "unreachable"),
+        },
+        [(WEDNESDAY_NOON, TEXT), (WEDNESDAY_1PM, CALL)], ("undelivered", "unreachable"), DELIVERED,
     ),
     # Opted out: no rung to that address, whatever the channel.
     "opted out": ({WEDNESDAY_9AM: refused(OptedOut("opted_out", "21610"))},
@@ -248,10 +264,10 @@ CALL_OVER_TEXT: dict[str, tuple[dict[datetime, Event], Reached, tuple[str, str |
     ),
     # What a person has put right in time goes on from there.
     "held until 11:00": ({WEDNESDAY_9AM: held, WEDNESDAY_11AM: released},
-        [(WEDNESDAY_11AM, TEXT), (WEDNESDAY_1PM, CALL)], DELIVERED, DELIVERED),
-    "misconfigured until 14:00": (
-        {WEDNESDAY_9AM: refused(Misconfigured("misconfigured", "20003")), WEDNESDAY_2PM: released},
-        [(WEDNESDAY_2PM, TEXT), (WEDNESDAY_4PM, CALL)], DELIVERED, DELIVERED,
+        [(WEDNESDAY_11AM, TEXT), (WEDNESDAY_2PM, CALL)], DELIVERED, DELIVERED),
+    "misconfigured until 13:00": (
+        {WEDNESDAY_9AM: refused(Misconfigured("misconfigured", "20003")), WEDNESDAY_1PM: put_right},
+        [(WEDNESDAY_1PM, TEXT), (WEDNESDAY_4PM, CALL)], DELIVERED, DELIVERED,
     ),
 }  # fmt: skip
 
@@ -260,7 +276,7 @@ CALL_OVER_TEXT: dict[str, tuple[dict[datetime, Event], Reached, tuple[str, str |
 TEXT_OVER_EMAIL: dict[str, tuple[dict[datetime, Event], Reached, tuple[str, str]]] = {
     "delivered": ({}, [(WEDNESDAY_10AM, EMAIL), (WEDNESDAY_1PM, TEXT)], DELIVERED),
     "delivered at 12:00": ({WEDNESDAY_9AM: down, WEDNESDAY_NOON: up},
-        [(WEDNESDAY_NOON, EMAIL), (WEDNESDAY_2PM, TEXT)], DELIVERED),
+        [(WEDNESDAY_NOON, EMAIL), (WEDNESDAY_3PM, TEXT)], DELIVERED),
     "unknown": ({WEDNESDAY_10AM: doubtful},
         [(WEDNESDAY_10AM, EMAIL), (WEDNESDAY_1PM, TEXT)], ("unknown", "no_proof")),
     "refused": ({WEDNESDAY_9AM: refused(AddressRefused("mailbox_unknown", "550"))},
@@ -289,7 +305,7 @@ CALL_OVER_EMAIL: dict[str, tuple[dict[datetime, Event], Reached, tuple[str, str]
     "misconfigured": ({WEDNESDAY_9AM: refused(Misconfigured("login_refused", "535"))}, [], MISSED_BY_US),
 }
 
-# The book's story after a text that is delivered at 12:30, so that its call would go at 14:30.
+# The book's story after a text that is delivered at 12:30, so that its call would go at 15:30.
 WAITING: dict[datetime, Event] = {WEDNESDAY_10AM: accepted, WEDNESDAY_1230PM: reported("delivered", "delivered")}
 ONLY_THE_TEXT, TEXT_AND_CALL_NEXT_DAY = [(WEDNESDAY_10AM, TEXT)], [(THURSDAY_10AM, TEXT), (THURSDAY_1PM, CALL)]
 BOOK: dict[str, tuple[dict[datetime, Event], Reached, tuple[str, str]]] = {
