@@ -9,8 +9,8 @@ client at most once for each step of an appointment's slot.
 | `preflight` | refuses to send without the ledger's guards, or when the ledger has forgotten | its message names the guard or the way out; nothing was sent |
 | `extract_due` | stages the book | `booking_db` is down or differs from the agreed schema; the next cycle catches up |
 | `merge_ledger` | one MERGE into the ledger; holds an account whose book changed too much at once | `ledger_db` is down; the next cycle catches up |
-| `triage` | gives each reminder its verdict | as above |
-| `plan_batches` | bundles ready reminders by account and address | as above |
+| `triage` | gives each reminder its verdict, then holds what a person must see before it goes | as above |
+| `plan_batches` | bundles ready reminders by account and address, each account's calls at its pace | as above |
 | `dispatch` | sends a batch, a group at a time | its contacts in flight become `in_doubt` and are never sent again; the rest waits for the next cycle |
 | `close_cycle` | writes the cycle's row, checks the invariants, warns of holds that are due for review | something above failed, or a promise is broken: look at its message first |
 
@@ -23,9 +23,14 @@ log says `paused: N contacts left for the next cycle`; they go in the next cycle
 they are no longer useful. While Airflow cannot say whether the DAG is paused, it counts as paused. `airflow dags test` and
 `dag.test()` run a paused DAG too: for them, and to stop a single channel, account or cycle, place a hold, which takes a second.
 
-**Is something held?** Under `ledger_db_operator`, `SELECT * FROM reminders.hold WHERE released_at IS NULL` says what and why.
-Nothing of its scope goes until a person releases it, and what is no longer useful expires meanwhile:
-`UPDATE reminders.hold SET released_at = now(), released_by = 'your name' WHERE hold_id = ...`.
+**What would it send?** Trigger it with the parameter `rehearse`: the log of `preflight` says how many contacts would go out now, by
+account and channel, what is usual, what stays back and why. No task after it runs; nothing is sent or changed.
+
+**Is something held?** `python -m reminders.operate holds` says what, why and since when (docs/operating.md has what to do about
+each). Nothing of its scope goes until a person releases it, and what is no longer useful expires meanwhile:
+`python -m reminders.operate release HOLD --by NAME`, or `drop`, or `turn-down` to email. After an hour without a green run
+what is overdue is held in groups by account, step and age, and what comes due now goes. So is a volume of three times the
+usual, and the past of an account that is seen for the first time.
 `placed_by` is `failing_channel` when over a fifth, and at least 10, of a channel's last 50 outcomes failed;
 `reminders.channel_outcome` has them. Put right what is wrong first: after the release the count starts afresh.
 """
