@@ -149,9 +149,11 @@ def merge_ledger() -> dict[str, int]:
 @task
 def triage() -> dict[str, int]:
     """Give every reminder its verdict, and hold what a person must see before it goes; returns counts."""
+    from reminders.cycle.triage import triage as judge
+
     logical_date, kind, _ = cycle_key()
     with ledger_db() as ledger:
-        return dict(ledger.triage(logical_date, kind, now()))
+        return judge(ledger, logical_date, kind, now())
 
 
 @task

@@ -11,6 +11,7 @@ from reminders.cycle.dispatch import Clock, dispatch
 from reminders.cycle.extract import extract
 from reminders.cycle.preflight import ACCEPT, preflight
 from reminders.cycle.stops import HoldWatch
+from reminders.cycle.triage import triage
 from reminders.model import Acceptance, Channel, Contact
 from reminders.store.ledger import Ledger
 
@@ -119,7 +120,7 @@ class Scene:
         if not self.has_new_accounts:
             self.owner.execute(KNOWN_ACCOUNTS, {"seen_at": self.now - timedelta(days=7)})
         self.ledger.merge(date, kind, True, self.now)
-        self.ledger.triage(date, kind, self.now)
+        triage(self.ledger, date, kind, self.now)
         if kind == "backfill":
             return []
         return self.ledger.plan(date, self.now, {c.value: 1000 for c in Channel}, {"email": 2, "sms": 2, "call": 1})

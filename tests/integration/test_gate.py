@@ -289,6 +289,12 @@ def test_a_new_accounts_past_is_held_and_what_is_fresh_goes(scene: Scene) -> Non
     assert why.startswith("the account is seen for the first time; by email 1 overdue")
 
 
+def test_a_new_account_of_any_size_goes_by_its_book(scene: Scene) -> None:
+    scene.has_new_accounts = True
+    scene.at(WEDNESDAY_2PM).booked(*clients(40)).cycle()
+    assert len(scene.reached) == 40
+
+
 def test_an_account_is_new_once(scene: Scene) -> None:
     scene.has_new_accounts = True
     scene.at(WEDNESDAY_2PM).booked(Booked(FRESH, "fresh")).cycle()
@@ -346,3 +352,33 @@ def test_a_group_that_is_held_while_it_is_sent_stops(scene: Scene) -> None:
     scene.send(batches)
     assert not scene.reached
     assert scene.states() == {("appointment-1", 1): ("held", "on_hold")}
+
+
+def test_the_log_tells_what_was_held_in_figures_and_ids(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    scene.has_new_accounts = True
+    scene.at(WEDNESDAY_2PM).booked(Booked(OVERDUE, "late"))
+    scene.prepare()
+    assert [record.message for record in caplog.records if "held" in record.message] == [
+        "held for a person: 1 reminders of clinic 1 to 6 hours: the account is seen for the first time; "
+        "by email 1 overdue, 1 to contact this hour, usual 1"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "bound"),
+    [
+        ("longest_gap", "'0'", "longest_gap_is_5_minutes_to_a_day"),
+        ("longest_gap", "'2 days'", "longest_gap_is_5_minutes_to_a_day"),
+        ("overdue_after", "'1 minute'", "overdue_after_is_10_minutes_to_6_hours"),
+        ("times_usual", "0", "times_usual_is_1_to_10"),
+        ("times_usual", "1000", "times_usual_is_1_to_10"),
+        ("least_of_account", "0", "least_of_account_is_1_to_1000"),
+        ("least_in_all", "1000000", "least_in_all_is_1_to_10000"),
+        ("canary", "0", "canary_is_1_to_50"),
+    ],
+)
+def test_a_bound_that_lets_everything_pass_or_nothing_is_refused(
+    ledger: TestDatabase, column: str, value: str, bound: str
+) -> None:
+    with pytest.raises(psycopg.errors.CheckViolation, match=bound):
+        ledger.connect("reminders_operator").execute(f"UPDATE reminders.gate_bound SET {column} = {value}")

@@ -156,7 +156,7 @@ FROM measured m
 LEFT JOIN LATERAL (SELECT min(s.first_seen_at) AS first_seen_at FROM account_seen s
                    WHERE m.account_id IN (s.account_id, '*')) AS seen ON true
 CROSS JOIN LATERAL (
-    SELECT least(8, floor(extract(epoch FROM p_now - seen.first_seen_at) / 604800)::int) AS weeks) AS history
+    SELECT least(8, coalesce(floor(extract(epoch FROM p_now - seen.first_seen_at) / 604800)::int, 0)) AS weeks) AS history
 -- The same hour of the week, or its neighbours: clocks change twice a year, and the book does not.
 LEFT JOIN LATERAL (
     SELECT (percentile_cont(0.5) WITHIN GROUP (ORDER BY coalesce(v.contacts, 0)))::numeric AS contacts,

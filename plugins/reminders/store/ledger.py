@@ -253,6 +253,11 @@ class Ledger:
                 counts["held"] = self._one("judge", logical_date=logical_date, now=now)["held"]
         return counts
 
+    def groups_held(self, now: datetime) -> list[Row]:
+        """The groups that the gate stopped at `now`: `named` by account, step and age, `reminders`, `why`."""
+        with self.acting_as(PLANNER):
+            return self.rows("groups_held", now=now)
+
     def plan(self, logical_date: datetime, now: datetime, most: dict[str, int], batches: dict[str, int]) -> list[int]:
         """Bundle what is ready into contacts and a few batches; `most` contacts and `batches` for each channel."""
         channels = sorted(most)
