@@ -42,6 +42,8 @@ BEGIN
         FROM information_schema.columns JOIN information_schema.tables USING (table_schema, table_name)
         WHERE table_schema IN ('reminders', 'booking') AND table_type = 'BASE TABLE'
           AND data_type = 'timestamp with time zone'
+          -- its times are whole hours
+          AND table_name <> 'volume'
         GROUP BY table_schema, table_name
     LOOP
         EXECUTE earlier;
