@@ -10,7 +10,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 WORKERS ?= 2
 
-.PHONY: help run test browser bench rehearse replay chaos pictures check lock
+.PHONY: help run test browser bench rehearse replay pictures check lock
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -40,9 +40,6 @@ rehearse: $(READY)  ## say what would go out if sending resumed now; sends and c
 replay: $(READY)  ## the night of the 13 hours, re-enacted beside the predecessor's (CLIENTS=600, SEED=13, OUT=docs/pictures)
 	@PYTHONPATH=plugins exec $(BIN)/python -m tests.drill $(if $(CLIENTS),--clients $(CLIENTS)) \
 		$(if $(SEED),--seed $(SEED)) $(if $(OUT),--out $(OUT))
-
-chaos: $(READY)  ## take each safeguard away in turn, and see the drill show that it is gone (some ten minutes)
-	$(BIN)/python -m pytest -n $(WORKERS) -m "" tests/drill/test_chaos.py
 
 pictures: $(READY) browser  ## take the README's pictures anew, from the make run that is running
 	@if [ -f .local/env ]; then . .local/env; fi; PYTHONPATH=plugins exec $(BIN)/python -m local.pictures
