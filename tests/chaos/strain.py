@@ -1,0 +1,90 @@
+"""What people and offices had to bear in a drill, beyond the figures of `make replay`: pure functions.
+
+`heard` is the frame of tests/drill/figures.py, a row for each person whom a contact named.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+import pandas as pd
+
+from reminders.model import Channel
+from tests.drill.book import Book, rungs
+
+# So many minutes lie between two contacts by phone (the house's policy).
+GAP = timedelta(hours=2)
+# The longest that the gate may be told to let a reminder be overdue.
+BACKLOG_AFTER = timedelta(hours=6)
+
+LABELS = {
+    "duplicates": "repeated (client, visit, channel)",
+    "most_calls_at_once": "most calls at once on one line",
+    "in_quiet_hours": "texts and calls in quiet hours",
+    "late_escalations": "calls made only because it was late",
+    "too_late": "contacts after the start or the answer",
+    "calls_in_five_minutes": "most calls of an account in five minutes",
+    "by_phone_in_a_day": "most texts and calls to a number in a day",
+    "too_close": "texts and calls within two hours of another",
+    "emails_in_a_day": "most emails of an account in a day",
+    "after_hold": "contacts on a channel that is held",
+    "backlog_unasked": "contacts of a backlog nobody released",
+    "falsely_delivered": "delivered, says the ledger; nobody heard",
+    "rows_twice": "reminders that the ledger has twice",
+    "failed_cycles": "cycles that failed",
+    "sent_after": "contacts after the change",
+}
+
+
+def strain(heard: pd.DataFrame, book: Book) -> dict[str, int]:
+    """The figures of the log alone; no figure is of a single person's members where a contact is meant."""
+    contacts = heard.drop_duplicates("contact_id")
+    by_phone = contacts[contacts["channel"] != Channel.EMAIL.value]
+    calls = contacts[contacts["channel"] == Channel.CALL.value]
+    emails = contacts[contacts["channel"] == Channel.EMAIL.value]
+    return {
+        "calls_in_five_minutes": most_of(calls, "account_id", "5min"),
+        "by_phone_in_a_day": most_of(by_phone, "to", "D"),
+        "emails_in_a_day": most_of(emails, "account_id", "D"),
+        "too_close": int((by_phone.sort_values("at").groupby("to")["at"].diff() < GAP).sum()),
+        "backlog_unasked": backlog(heard, book),
+    }
+
+
+def most_of(contacts: pd.DataFrame, whose: str, period: str) -> int:
+    """The most `contacts` of one account or number within one period of the clock."""
+    if contacts.empty:
+        return 0
+    return int(contacts.groupby([whose, contacts["at"].dt.floor(period)]).size().max())
+
+
+def backlog(heard: pd.DataFrame, book: Book) -> int:
+    """How many people heard of a rung more than `BACKLOG_AFTER` after it was due."""
+    due = {(booking.client_id, rung.channel.value): rung.due_at for booking in book.bookings for rung in rungs(booking)}
+    return sum(
+        at - due[client_id, channel] > BACKLOG_AFTER
+        for client_id, channel, at in zip(heard["client_id"], heard["channel"], heard["at"], strict=True)
+    )
+
+
+def sent_since(heard: pd.DataFrame, since: datetime, channels: Iterable[str]) -> int:
+    """How many contacts by these channels were made at `since` or later."""
+    made = heard[(heard["at"] >= since) & heard["channel"].isin(list(channels))]
+    return int(made["contact_id"].nunique())
+
+
+def falsely_delivered(heard: pd.DataFrame, reminders: Iterable[Mapping[str, Any]]) -> int:
+    """Reminders that the ledger calls delivered though the client heard nothing by that channel."""
+    reached = set(zip(heard["client_id"], heard["channel"], strict=True))
+    return sum(
+        row["state"] == "delivered" and (row["appointment_id"], row["channel"]) not in reached for row in reminders
+    )
+
+
+def rows_twice(reminders: Iterable[Mapping[str, Any]]) -> int:
+    """How many rows of the ledger there are beyond one for each step of an appointment's slot."""
+    counted = Counter((row["account_id"], row["appointment_id"], row["slot_at"], row["step"]) for row in reminders)
+    return sum(count - 1 for count in counted.values())
