@@ -76,11 +76,16 @@ def sent_since(heard: pd.DataFrame, since: datetime, channels: Iterable[str]) ->
     return int(made["contact_id"].nunique())
 
 
-def falsely_delivered(heard: pd.DataFrame, reminders: Iterable[Mapping[str, Any]]) -> int:
-    """Reminders that the ledger calls delivered though the client heard nothing by that channel."""
+def falsely_delivered(heard: pd.DataFrame, book: Book, reminders: Iterable[Mapping[str, Any]]) -> int:
+    """Reminders that the ledger calls delivered though the client heard nothing by that channel. Those of appointments
+    that the book has under another id too are left out: the log cannot tell the two apart."""
+    clients = {booking.client_id for booking in book.bookings}
     reached = set(zip(heard["client_id"], heard["channel"], strict=True))
     return sum(
-        row["state"] == "delivered" and (row["appointment_id"], row["channel"]) not in reached for row in reminders
+        row["state"] == "delivered"
+        and row["appointment_id"] in clients
+        and (row["appointment_id"], row["channel"]) not in reached
+        for row in reminders
     )
 
 

@@ -1,0 +1,78 @@
+"""The table of guards: what is taken away, in which drill, and which figure turns bad; or which layer still holds.
+
+A guard is often kept twice: a verdict of the decision table, for a good explanation, and a constraint or trigger that
+enforces it. Then a row takes away all but one layer, to prove that this one holds alone, and the last row takes all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tests.chaos import drills, layers
+from tests.chaos.drills import Drill
+from tests.chaos.layers import Layer
+
+
+@dataclass(frozen=True)
+class Removal:
+    """`figure` turns bad without the layers `removed`. None: no figure does, because of `held_by`."""
+
+    guard: str
+    removed: tuple[Layer, ...]
+    drill: Drill
+    figure: str | None
+    held_by: str = ""
+    is_recorded: bool = True
+
+    @property
+    def name(self) -> str:
+        return f"{self.guard}: without {self.what}"
+
+    @property
+    def what(self) -> str:
+        return " + ".join(layer.name for layer in self.removed)
+
+
+def kept_by(guard: str, drill: Drill, figure: str, *kept: Layer) -> list[Removal]:
+    """A guard of these layers: each holds alone, and without all of them the figure turns bad."""
+    alone = [
+        Removal(guard, tuple(other for other in kept if other is not layer), drill, None, layer.name)
+        for layer in kept
+        if len(kept) > 1
+    ]
+    return [*alone, Removal(guard, kept, drill, figure)]
+
+
+ONCE, ONE_ROW, CEILING = "once, also imported again", "one row for a reminder", "ceiling of a day"
+ONCE_LAYERS = (layers.CONTACTED, layers.CONTACTED_ONCE, layers.SKIPPING)
+EXPIRY_LAYERS = (layers.TOO_LATE, layers.STARTED, layers.PLAN_TIME, layers.NOT_TOO_LATE, layers.LAST_CHECK)
+CEILING_LAYERS = (layers.WAIT_FOR_CEILING, layers.CHOSEN, layers.CEILING_KEPT)
+
+REMOVALS = [
+    Removal(ONCE, ONCE_LAYERS[:1], drills.AGAIN, None, "index contacted_once"),
+    Removal(ONCE, ONCE_LAYERS[1:2], drills.AGAIN, "failed_cycles"),
+    Removal(ONCE, ONCE_LAYERS[1:], drills.AGAIN, None, "verdict slot_already_contacted"),
+    Removal(ONCE, ONCE_LAYERS, drills.AGAIN, "duplicates"),
+    Removal(ONE_ROW, (layers.REMINDER_ONCE,), drills.TWO_PLANNERS, None, layers.LOCK.name),
+    Removal("cycles take turns", (layers.LOCK,), drills.TWO_PLANNERS, "failed_cycles"),
+    Removal(ONE_ROW, (layers.LOCK, layers.REMINDER_ONCE), drills.TWO_PLANNERS, "rows_twice"),
+    *kept_by("expiry", drills.BUSY, "late_escalations", *EXPIRY_LAYERS),
+    Removal("nothing after the start", EXPIRY_LAYERS, drills.BUSY, "too_late"),
+    *kept_by("quiet hours", drills.NIGHT_OUTAGE, "in_quiet_hours", layers.HOURS, layers.NOT_QUIET, layers.LAST_CHECK),
+    *kept_by("silence rule", drills.HELD, "late_escalations", layers.PROOF, layers.CALL_HAS_PROOF),
+    *kept_by("hold", drills.HELD, "after_hold", layers.ON_HOLD, layers.NO_HOLD, layers.SOCKET),
+    *kept_by("volume gate", drills.BACKLOG, "backlog_unasked", layers.JUDGED),
+    *kept_by("the gate is asked", drills.BACKLOG, "backlog_unasked", layers.ASKED, layers.WAS_JUDGED),
+    *kept_by("pace of calls", drills.BUSY, "calls_in_five_minutes", layers.CALL_PACE),
+    *kept_by("cap of an address", drills.BUSY, "by_phone_in_a_day", layers.DAY_AND_WEEK, layers.CAP_KEPT),
+    *kept_by("gap of an address", drills.GENEROUS, "too_close", layers.WAIT_FOR_GAP, layers.GAP_KEPT),
+    Removal(CEILING, (layers.WAIT_FOR_CEILING, layers.CEILING_KEPT), drills.BUSY, None, layers.CHOSEN.name),
+    Removal(CEILING, (layers.WAIT_FOR_CEILING, layers.CHOSEN), drills.BUSY, None, layers.CEILING_KEPT.name),
+    # The verdict sees what was counted before the batch, and not the batch.
+    Removal(CEILING, (layers.CHOSEN, layers.CEILING_KEPT), drills.BUSY, "emails_in_a_day"),
+    Removal(CEILING, CEILING_LAYERS, drills.BUSY, "emails_in_a_day"),
+    *kept_by("contacts are counted", drills.BUSY, "by_phone_in_a_day", layers.COUNTED),
+    *kept_by("one call at a time", drills.LONG_CALLS, "most_calls_at_once", layers.WAIT_FOR_LINE, layers.ONE_OPEN_CALL),
+    *kept_by("a provider's id once", drills.SAME_ID, "falsely_delivered", layers.ID_ONCE),
+    Removal("preflight", (layers.CAP_KEPT,), drills.BUSY, "failed_cycles", is_recorded=False),
+]
