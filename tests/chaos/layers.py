@@ -206,9 +206,13 @@ CALL_HAS_PROOF = fence(
 )
 
 ON_HOLD = verdict("on_hold", Fragment("WHEN f.stopping_hold_id IS NOT NULL THEN 'on_hold'", ""))
-    "on_hold", Fragment("WHEN f.stopping_hold_id IS NOT NULL THEN 'on_hold'", "WHEN false THEN 'on_hold'")
+NO_HOLD = fence(
+    "no_hold_in_force",
+    Fragment(
+        "WHEN EXISTS (SELECT FROM reminders.active_hold", "WHEN false AND EXISTS (SELECT FROM reminders.active_hold"
+    ),
 )
-NO_HOLD = fence("no_hold_in_force", Fragment("EXISTS (SELECT FROM reminders.active_hold", "false AND EXISTS (SELECT FROM reminders.active_hold"))
+
 
 JUDGED = function("the gate's judgement (reminders.judge)", "judge", Fragment("WHERE j.why IS NOT NULL", "WHERE false"))
 ASKED = statement("triage's call of the gate", "judge")
