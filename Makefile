@@ -10,7 +10,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 WORKERS ?= 2
 
-.PHONY: help run test browser bench rehearse replay pictures check lock
+.PHONY: help run test browser bench chaos rehearse replay pictures check lock
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ APT_INSTALL = DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install
 
 bench: $(READY)  ## how fast, as ratios (FULL=1: also with 5,000,000 reminders in the ledger)
 	@PYTHONPATH=plugins exec $(BIN)/python -m tests.bench $(if $(FULL),--full)
+
+chaos: $(READY)  ## every guard taken away in turn: which figure of a drill turns bad, or which other layer holds
+	$(BIN)/python -m pytest -n $(WORKERS) -m chaos tests/chaos
 
 rehearse: $(READY)  ## say what would go out if sending resumed now; sends and changes nothing
 	@if [ -f .local/env ]; then . .local/env; fi; PYTHONPATH=plugins exec $(BIN)/python -m reminders.operate rehearse

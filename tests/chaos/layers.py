@@ -181,8 +181,12 @@ SKIPPING = function(
     Fragment("ON CONFLICT (account_id, address_hash, slot_at, step) WHERE NOT is_uncontacted DO NOTHING", ""),
 )
 
-TOO_LATE = verdict("too_late (and its kind)", Fragment("WHEN f.expires_at <= p_now", "WHEN false", 9))
 STARTED = verdict("started", Fragment("WHEN f.slot_at <= p_now", "WHEN false"))
+TOO_LATE = verdict(
+    "too_late and started",
+    Fragment("WHEN f.expires_at <= p_now", "WHEN false", 9),
+    Fragment("WHEN f.slot_at <= p_now", "WHEN false"),
+)
 PLAN_TIME = statement("plan's clause expires_at > now", "plan_contacts", Fragment(" AND r.expires_at > %(now)s", ""))
 NOT_TOO_LATE = fence("not_too_late", Fragment("(r.slot_at <= a.intended_at OR r.expires_at <= a.intended_at)", "false"))
 
@@ -212,7 +216,6 @@ NO_HOLD = fence(
         "WHEN EXISTS (SELECT FROM reminders.active_hold", "WHEN false AND EXISTS (SELECT FROM reminders.active_hold"
     ),
 )
-
 
 JUDGED = function("the gate's judgement (reminders.judge)", "judge", Fragment("WHERE j.why IS NOT NULL", "WHERE false"))
 ASKED = statement("triage's call of the gate", "judge")

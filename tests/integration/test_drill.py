@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from tests.databases import TestDatabase
+import pytest
+
+from tests.chaos.guards import IN_SMALL, Removal
+from tests.chaos.layers import without
+from tests.databases import SharedServer, TestDatabase, fill_ledger
 from tests.drill.book import drill_book
 from tests.drill.figures import broken_promises
 from tests.drill.night import NIGHT, run_predecessor, run_ringonce
@@ -34,3 +38,12 @@ def test_the_predecessor_has_a_good_day_and_the_night_of_the_story() -> None:
     assert run.night["most_calls_at_once"] > 1
     for name in ("duplicates", "in_quiet_hours", "late_escalations", "too_late", "lost", "callbacks"):
         assert run.night[name] > 0, name
+
+
+@pytest.mark.parametrize("removal", IN_SMALL, ids=lambda removal: removal.guard)
+def test_a_guard_is_proved_by_its_absence(shared_server: SharedServer, removal: Removal) -> None:
+    """Three of the guards of `make chaos`, without every layer of theirs."""
+    template = shared_server.template("ledger_template", fill_ledger)
+    with shared_server.database(template) as kept, shared_server.database(template) as removed:
+        assert removal.drill.bad(removal.drill.run(kept)) == {}
+        assert removal.figure in removal.drill.bad(removal.drill.run(removed, without(removal.removed)))
