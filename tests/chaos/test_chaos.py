@@ -1,4 +1,4 @@
-"""Each drill is clean with every guard; without a guard its figure turns bad, or the layer that is named still holds."""
+"""Each drill is clean with every guard; without a guard its figure turns bad, or the layer that is named holds."""
 
 from __future__ import annotations
 
