@@ -53,10 +53,6 @@ DELETE FROM reminders.staged_rung WHERE logical_date = ANY (%(logical_dates)s)
 -- The appointments of these logical dates.
 DELETE FROM reminders.staged_appointment WHERE logical_date = ANY (%(logical_dates)s)
 
--- name: analyze_stage
--- The statistics know the reading before the MERGE joins it.
-ANALYZE reminders.staged_appointment, reminders.staged_rung
-
 -- name: copy_appointments
 -- One row for each appointment that was read, addresses normalised and hashed.
 COPY reminders.staged_appointment (logical_date, account_id, appointment_id, slot_at, ends_at, status, booked_at, zone,

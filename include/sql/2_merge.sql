@@ -60,6 +60,10 @@ CREATE TEMPORARY TABLE merge_source (
     due_at timestamptz, expires_at timestamptz, wait interval, has_lower_rung boolean,
     address_hash bytea, address_masked text) ON COMMIT DROP
 
+-- name: keep_stage_from_looping
+-- A reading that is not in the statistics yet is taken for one row: left alone, the planner loops over every pair.
+SET LOCAL enable_nestloop = off
+
 -- name: stage_merge
 -- What the book asks for, beside the fate of every reminder that can still go out.
 INSERT INTO merge_source
@@ -113,6 +117,10 @@ ORDER BY account_id, appointment_id, slot_at, step
 -- name: analyze_merge
 -- Without statistics the planner would hash the whole ledger.
 ANALYZE merge_source
+
+-- name: let_merge_loop
+-- The MERGE itself finds each row of the ledger by its key.
+SET LOCAL enable_nestloop = on
 
 -- name: keep_merge_by_key
 -- Even with statistics a large ledger tips the plan: the MERGE goes by the ledger's own key.

@@ -273,8 +273,6 @@ COMMENT ON FUNCTION reminders.fence_gate IS
 CREATE TRIGGER gated AFTER INSERT ON reminders.attempt
     REFERENCING NEW TABLE AS fresh FOR EACH STATEMENT EXECUTE FUNCTION reminders.fence_gate();
 
--- A reading that is not in the statistics yet would be taken for one row, and joined by looping over every pair.
-GRANT MAINTAIN ON reminders.staged_appointment, reminders.staged_rung TO reminders_planner;
 REVOKE UPDATE ON reminders.cycle FROM reminders_planner;
 REVOKE INSERT ON reminders.cycle FROM reminders_planner;
 GRANT INSERT (logical_date, run_kind, has_own_date, started_at), UPDATE (closed_at, counts, is_good)

@@ -174,7 +174,6 @@ class Ledger:
                 self._copy("copy_appointments", appointments)
                 self._copy("copy_rungs", rungs)
                 staged += len(appointments)
-            self.connection.execute(statement("analyze_stage"))
         return staged
 
     def _copy(self, name: str, rows: Sequence[Sequence[Any]]) -> None:
@@ -197,7 +196,7 @@ class Ledger:
             )
             is_backfill = run_kind == "backfill"
             changed = [] if is_backfill else self._changed_books(logical_date, now)
-            for name in ("keep_merge_in_memory", "make_merge_source"):
+            for name in ("keep_merge_in_memory", "make_merge_source", "keep_stage_from_looping"):
                 self.connection.execute(statement(name))
             self.connection.execute(
                 statement("stage_merge"),
@@ -208,7 +207,7 @@ class Ledger:
                     "changed": changed,
                 },
             )
-            for name in ("analyze_merge", "keep_merge_by_key", "keep_merge_from_sorting"):
+            for name in ("analyze_merge", "let_merge_loop", "keep_merge_by_key", "keep_merge_from_sorting"):
                 self.connection.execute(statement(name))
             merged = self._one("merge_ledger", logical_date=logical_date, now=now)
         return {**merged, "changed": len(changed)}
