@@ -30,7 +30,6 @@ def phone(number: int) -> str:
 
 
 TEXT, CALL, LATER, LEDGER, NETWORK, TOKEN, HUNG, DEAD, ORPHAN, MARK = (phone(100 + n) for n in range(10))
-OVERDUE, FRESH = phone(110), phone(111)
 WAITING = [phone(200 + n) for n in range(PACE + 2)]
 # At ten texts a second they take eight seconds.
 MANY = [phone(400 + n) for n in range(80)]
@@ -101,33 +100,6 @@ def test_paused_for_forty_minutes_and_resumed_the_scheduler_catches_up_once(depl
     assert {run.state for run in (*fired, deployment.by_hand())} == {"success"}
     assert was_reached_once(deployment, ("sms", LATER))
     assert [("call", number) in reached(deployment) for number in WAITING] == [True] * PACE + [False] * 2
-
-
-def test_paused_for_ninety_minutes_what_is_overdue_waits_for_a_person(deployment: Deployment) -> None:
-    """A rehearsal says so before anything is sent; what is fresh goes, and the rest when it is released."""
-    deployment.pause()
-    deployment.let_pass(90)
-    deployment.book("overdue", "clinic", 24 * HOUR - 80 * MINUTE, phone=OVERDUE)
-    deployment.book("fresh", "clinic", 24 * HOUR - 2 * MINUTE, phone=FRESH)
-    before = reached(deployment)
-    known = {run.run_id for run in deployment.airflow.runs()}
-    rehearsal = deployment.airflow.trigger(rehearse=True)
-    deployment.airflow.unpause("send_due_reminders")
-    assert deployment.ended(rehearsal).state == "success"
-    for run in fresh_runs(deployment, known, "scheduled"):
-        assert deployment.ended(run).state == "success"
-    assert deployment.by_hand().state == "success"
-    states = deployment.states(rehearsal)
-    assert (states.pop("preflight"), set(states.values())) == ("success", {"skipped"})
-    assert "Nothing was sent or changed." in deployment.logs(rehearsal)
-    assert was_reached_once(deployment, ("sms", FRESH))
-    assert ("sms", OVERDUE) not in reached(deployment) - before
-    assert deployment.query("ledger", "SELECT scope_value FROM reminders.hold WHERE released_at IS NULL") == [
-        ("clinic 2 to 6 hours",)
-    ]
-    deployment.change("ledger", "UPDATE reminders.hold SET released_at = now(), released_by = 'Ana'")
-    assert deployment.by_hand().state == "success"
-    assert was_reached_once(deployment, ("sms", OVERDUE))
 
 
 def test_an_hour_of_last_week_backfilled_fills_the_ledger_and_sends_nothing(deployment: Deployment) -> None:
