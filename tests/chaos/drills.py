@@ -22,13 +22,23 @@ from tests.chaos import strain
 from tests.databases import TestDatabase
 from tests.drill.book import DAY, HOUR, WEDNESDAY, Book, Booking, Row
 from tests.drill.night import Schedule, run_ringonce
-from tests.drill.ringonce import Act, Ringonce
+from tests.drill.ringonce import Act, Ringonce, Worker
 from tests.simulator import network
 
 TUESDAY, THURSDAY, FRIDAY = WEDNESDAY - DAY, WEDNESDAY + DAY, WEDNESDAY + 2 * DAY
 CLIENTS, PACE, EMAILS_A_DAY = 12, 2, 5
 SLOTS = [FRIDAY + 14 * HOUR + place * timedelta(minutes=15) for place in range(4)]
 LONG_CALL = 4 * HOUR
+# Fewer than hold the channel as failing.
+DOUBTS = 5
+REMINDERS = "SELECT account_id, appointment_id, slot_at, step, channel, state FROM reminders.reminder"
+TRIES = "SELECT contact_id FROM reminders.attempt WHERE state <> 'not_contacted'"
+PUT_OFF = """
+UPDATE reminders.reminder r SET deferred_for = 'wait_until_not_before', not_before_at = %(until)s
+FROM (SELECT max(m.reminder_id) AS reminder_id
+      FROM reminders.contact_member m JOIN reminders.contact c USING (contact_id)
+      WHERE c.batch_id = %(batch_id)s GROUP BY c.contact_id HAVING count(*) > 1) last_member
+WHERE r.reminder_id = last_member.reminder_id AND r.state = 'pending'"""
 
 # At these hours cycles run. Few, so that a drill takes seconds; the gate is told that such gaps are usual.
 HOURS: dict[datetime, Sequence[float]] = {
@@ -43,7 +53,8 @@ WIDE_GATE = (
     " least_in_all = 10000",
 )
 MANY_A_DAY = ("UPDATE reminders.account_policy SET phone_daily_cap = 10, phone_weekly_cap = 50",)
-SHORT_GAP = ("UPDATE reminders.account_policy SET phone_gap = '1 minute'",)
+SHORT_GAP = ("UPDATE reminders.account_policy SET phone_gap = '1 minute', email_gap = '1 minute'",)
+NO_PACE = ("UPDATE reminders.account_policy SET call_pace = 100",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +90,7 @@ def busy_book() -> Book:
     offices = {account_id: next(numbers) for account_id in ("smith", "paws")}
     home = next(numbers)
     clients = [("smith", SLOTS[place % 4], next(numbers)) for place in range(CLIENTS)]
-    family = [("smith", SLOTS[0], home), ("smith", SLOTS[2], home), ("paws", SLOTS[3] + HOUR / 4, home)]
+    family = [("smith", SLOTS[1], home), ("smith", SLOTS[2], home), ("paws", SLOTS[3] + HOUR / 4, home)]
     bookings = [
         Booking(
             f"{account_id}-{place}",
@@ -150,6 +161,25 @@ def answer_with_the_first_id(system: Ringonce) -> None:
     system.senders[Channel.SMS] = cached
 
 
+def answer_with_a_500(system: Ringonce) -> None:
+    """The first texts go out, and the provider's answer is no answer."""
+    system.network.fault("sms", "accept_then_500", count=DOUBTS)
+
+
+def run_tasks_again(system: Ringonce) -> None:
+    """Airflow runs each dispatch task once more, five minutes later; in between a second visit of a contact that was
+    put off becomes ready, which the contact may not name any more."""
+    dispatch = system.dispatch
+
+    def dispatch_twice(batch_id: int, worker: Worker) -> None:
+        system.owner.execute(PUT_OFF, {"batch_id": batch_id, "until": system.clock.now + timedelta(minutes=2)})
+        dispatch(batch_id, worker)
+        system.clock.sleep(300)
+        dispatch(batch_id, worker)
+
+    system.until_the_end.enter_context(patch.object(system, "dispatch", dispatch_twice))
+
+
 @dataclass(frozen=True)
 class Drill:
     """`worst` is what each figure may come to; a figure that is not named may be 0. `begins` is what happens at the
@@ -186,9 +216,11 @@ class Drill:
             for setting in self.settings:
                 owner.execute(setting)
         ledger: list[dict[str, Any]] = []
+        tries: list[dict[str, Any]] = []
 
         def start(system: Ringonce) -> None:
-            system.until_the_end.callback(lambda: ledger.extend(reminders(system)))
+            system.until_the_end.callback(lambda: ledger.extend(rows(system, REMINDERS)))
+            system.until_the_end.callback(lambda: tries.extend(rows(system, TRIES)))
             self.begins(system)
             sabotage(system)
 
@@ -199,24 +231,24 @@ class Drill:
             run.heard, self.schedule.starts_at, [channel.value for channel in Channel]
         )
         found["falsely_delivered"] = strain.falsely_delivered(run.heard, self.book, ledger)
-        found["rows_twice"] = strain.rows_twice(ledger)
+        found["rows_twice"] = strain.twice(ledger, "account_id", "appointment_id", "slot_at", "step")
+        found["contacts_twice"] = strain.twice(tries, "contact_id")
         found["failed_cycles"] = sum(run.failures.values())
         return {name: found[name] for name in strain.LABELS}
 
 
-def reminders(system: Ringonce) -> list[dict[str, Any]]:
+def rows(system: Ringonce, query: str) -> list[dict[str, Any]]:
     with system.owner.cursor(row_factory=dict_row) as cursor:
-        cursor.execute("SELECT account_id, appointment_id, slot_at, step, channel, state FROM reminders.reminder")
-        return cursor.fetchall()
+        return cursor.execute(query).fetchall()
 
 
 BUSY = Drill("busy")
 GENEROUS = Drill("many a day", settings=(*POLICY, *WIDE_GATE, *MANY_A_DAY), worst=(("by_phone_in_a_day", 10),))
 LONG_CALLS = Drill(
     "long calls",
-    settings=(*POLICY, *WIDE_GATE, *MANY_A_DAY, *SHORT_GAP),
+    settings=(*POLICY, *WIDE_GATE, *MANY_A_DAY, *SHORT_GAP, *NO_PACE),
     begins=talk_for_hours,
-    worst=(("by_phone_in_a_day", 10), ("too_close", 1000)),
+    worst=(("by_phone_in_a_day", 10), ("too_close", 1000), ("calls_in_five_minutes", 100)),
 )
 HELD = Drill("two channels held", begins=hold_email_and_texts, held=("email", "sms"))
 NIGHT_OUTAGE = Drill("outage until ten at night", schedule=Outage())
@@ -229,4 +261,16 @@ BACKLOG = Drill(
 AGAIN = Drill("imported again", book=ImportedAgain(BUSY_BOOK.bookings, BUSY_BOOK.offices))
 TWO_PLANNERS = Drill("two planners", begins=accept_the_ledger, planners=2)
 SAME_ID = Drill("one id for all texts", begins=answer_with_the_first_id)
-DRILLS = (BUSY, GENEROUS, LONG_CALLS, HELD, NIGHT_OUTAGE, BACKLOG, AGAIN, TWO_PLANNERS, SAME_ID)
+DOUBT = Drill(
+    "texts answered by a 500",
+    settings=(*POLICY, *WIDE_GATE, *MANY_A_DAY, *SHORT_GAP),
+    begins=answer_with_a_500,
+    worst=(("by_phone_in_a_day", 10), ("too_close", 1000)),
+)
+RUN_AGAIN = Drill(
+    "tasks run again",
+    settings=(*POLICY, *WIDE_GATE, *MANY_A_DAY, *SHORT_GAP),
+    begins=run_tasks_again,
+    worst=(("by_phone_in_a_day", 10), ("too_close", 1000)),
+)
+DRILLS = (BUSY, GENEROUS, LONG_CALLS, HELD, NIGHT_OUTAGE, BACKLOG, AGAIN, TWO_PLANNERS, SAME_ID, DOUBT, RUN_AGAIN)

@@ -27,7 +27,7 @@ class Removal:
     @property
     def would_be(self) -> str:
         """The figure that turns bad once every layer of the guard is gone."""
-        return next(other.figure for other in REMOVALS if other.guard == self.guard and other.figure)
+        return [other.figure for other in REMOVALS if other.guard == self.guard and other.figure][-1]
 
     @property
     def name(self) -> str:
@@ -48,6 +48,7 @@ def kept_by(guard: str, drill: Drill, figure: str, *kept: Layer) -> list[Removal
     return [*alone, Removal(guard, kept, drill, figure)]
 
 
+DOUBT = "the doubtful is not tried again"
 ONCE, ONE_ROW, CEILING = "once, also imported again", "one row for a reminder", "ceiling of a day"
 ONCE_LAYERS = (layers.CONTACTED, layers.CONTACTED_ONCE, layers.SKIPPING)
 EXPIRY_LAYERS = (layers.TOO_LATE, layers.PLAN_TIME, layers.NOT_TOO_LATE, layers.LAST_CHECK)
@@ -58,6 +59,11 @@ REMOVALS = [
     Removal(ONCE, ONCE_LAYERS[1:2], drills.AGAIN, "failed_cycles"),
     Removal(ONCE, ONCE_LAYERS[1:], drills.AGAIN, None, "verdict slot_already_contacted"),
     Removal(ONCE, ONCE_LAYERS, drills.AGAIN, "duplicates"),
+    Removal(DOUBT, (layers.IN_DOUBT,), drills.DOUBT, None, "once"),
+    Removal(DOUBT, ONCE_LAYERS, drills.DOUBT, None, layers.IN_DOUBT.name),
+    Removal(DOUBT, (layers.IN_DOUBT, *ONCE_LAYERS), drills.DOUBT, "duplicates"),
+    Removal("doubt is no proof", (layers.TOLD_APART,), drills.DOUBT, "duplicates"),
+    *kept_by("a contact is made once", drills.RUN_AGAIN, "contacts_twice", layers.NOT_MADE, layers.MADE_ONCE),
     Removal(ONE_ROW, (layers.REMINDER_ONCE,), drills.TWO_PLANNERS, None, layers.LOCK.name),
     Removal("cycles take turns", (layers.LOCK,), drills.TWO_PLANNERS, "failed_cycles"),
     Removal(ONE_ROW, (layers.LOCK, layers.REMINDER_ONCE), drills.TWO_PLANNERS, "rows_twice"),
@@ -89,5 +95,46 @@ IN_SMALL = [
     max((each for each in REMOVALS if each.guard == guard), key=lambda each: len(each.removed))
     for guard in (ONCE, "silence rule", "pace of calls")
 ]
-# What no drill notices: not needed, or tested elsewhere.
-NOT_NOTICED: dict[str, str] = {}
+
+GUARDS, FENCE = "tests/integration/test_guards.py", "tests/integration/test_fence.py"
+RACES, ROLES = "tests/integration/test_races.py", "tests/integration/test_break_roles.py"
+GATE, CONFIGURATION = "tests/integration/test_gate.py", "tests/integration/test_configuration.py"
+FAILING = "tests/integration/test_failing_channel.py"
+# No drill shows these to be missing: they refuse a row that the code as it is never writes. Needed for the code that is
+# not written yet; tested by the test that is named, or by none.
+ELSEWHERE = {
+    "ended_has_time_and_reason": f"{GUARDS}::test_impossible_rows_are_refused",
+    "window_runs_forward": f"{GUARDS}::test_impossible_rows_are_refused",
+    "slot_is_a_minute": f"{GUARDS}::test_impossible_rows_are_refused",
+    "book_is_fresh": f"{FENCE}::test_a_careless_intent",
+    "number_may_be_dialled": f"{FENCE}::test_a_careless_intent",
+    "attempt_is_of_its_contact": f"{ROLES}::test_dispatcher_no_attempt_at_another_address_than_the_contact",
+    "local_day_is_right": "",
+    "contacted_has_contact": "",
+    "delivered_has_evidence": "",
+    "cancellation_is_an_email": "",
+    "turned_down_to_email": "",
+    "attempt_ended": "",
+    "attempt_deadline": "",
+    "address_cap_pkey": "",
+    "address_gap_pkey": "",
+    "daily_ceiling_pkey": "",
+    "suppression_pkey": "",
+    "provider_event_pkey": "",
+    "one_hold_for_a_scope": "",
+    "reminder.transition_allowed": f"{GUARDS}::test_every_transition_as_every_role",
+    "reminder.begins_pending": "",
+    "reminder.never_deleted": f"{GUARDS}::test_even_the_owner_does_not_delete_by_accident",
+    "attempt.never_deleted": "",
+    "contact_guard.never_deleted": "",
+    "reminder.never_rewritten": f"{ROLES}::test_planner_does_not_rewrite_what_has_ended",
+    "reminder.hold_is_kept": f"{GATE}::test_the_planner_cannot_take_a_reminder_out_of_its_hold",
+    "reminder.never_louder": "",
+    "attempt.given_back": f"{RACES}::test_what_contacted_nobody_is_given_back_exactly_and_tried_once",
+    "attempt.held_when_failing": f"{FAILING}::test_what_counts_as_failing_when_it_is_sent",
+    "attempt.attempt_moves_forward": "",
+    "contact_guard.guard_is_one_way": f"{FENCE}::test_a_guard_is_given_back_only_with_proof",
+    "hold.released_once": f"{GUARDS}::test_a_hold_is_released_once",
+    "ledger_mark.mark_moves_up": f"{ROLES}::test_planner_does_not_lower_the_ledger_s_mark",
+    "cadence_step.ladder_can_be_climbed": f"{CONFIGURATION}::test_a_ladder_that_cannot_be_climbed_is_refused",
+}

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from threading import Barrier, BrokenBarrierError
 from unittest.mock import patch
 
 from reminders.cycle import dispatch
+from reminders.cycle.dispatch import Row
 from reminders.cycle.stops import HoldWatch
-from reminders.model import Contact
+from reminders.model import Acceptance, Contact
 from reminders.store import ledger
 from reminders.store.migrate import record_definitions
 from tests.drill.ringonce import Act, Ringonce
@@ -45,24 +46,27 @@ class Fragment:
 
 @dataclass(frozen=True)
 class Layer:
-    """`name` as the table prints it; `remove` takes it away."""
+    """`name` as the table prints it; `remove` takes it away. `listed` is its name in the release's lists, if it has
+    one (reminders.store.guards)."""
 
     name: str
     remove: Act
+    listed: str = ""
 
 
 def constraint(table: str, name: str) -> Layer:
-    return Layer(f"constraint {name}", lambda system: drop(system, name, f"ALTER TABLE {table} DROP CONSTRAINT {name}"))
+    return Layer(
+        f"constraint {name}", lambda system: drop(system, name, f"ALTER TABLE {table} DROP CONSTRAINT {name}"), name
+    )
 
 
 def index(name: str) -> Layer:
-    return Layer(f"index {name}", lambda system: drop(system, name, f"DROP INDEX reminders.{name}"))
+    return Layer(f"index {name}", lambda system: drop(system, name, f"DROP INDEX reminders.{name}"), name)
 
 
 def trigger(table: str, name: str) -> Layer:
-    return Layer(
-        f"trigger {name}", lambda system: drop(system, f"{table}.{name}", f"DROP TRIGGER {name} ON reminders.{table}")
-    )
+    listed, command = f"{table}.{name}", f"DROP TRIGGER {name} ON reminders.{table}"
+    return Layer(f"trigger {name}", lambda system: drop(system, listed, command), listed)
 
 
 def function(name: str, called: str, *fragments: Fragment) -> Layer:
@@ -160,6 +164,14 @@ def never_over(rows: object, contacts: Callable[..., list[Contact]] = dispatch.c
     return [replace(contact, expires_at=contact.expires_at + timedelta(days=30)) for contact in contacts(rows)]
 
 
+def proof_of_nothing(
+    attempt_id: int, result: Acceptance | BaseException, now: datetime, outcome: Callable[..., Row] = dispatch.outcome
+) -> Row:
+    """The outcome, with every error taken for proof that nobody was contacted."""
+    row = outcome(attempt_id, result, now)
+    return {**row, "outcome": "not_contacted", "not_before_at": now} if row["outcome"] == "in_doubt" else row
+
+
 def verdict(name: str, *fragments: Fragment) -> Layer:
     return function(f"verdict {name}", "disposition", *fragments)
 
@@ -171,6 +183,15 @@ def fence(name: str, *fragments: Fragment) -> Layer:
 LAST_CHECK = code("last check of the time before the socket", dispatch, "contacts", never_over)
 SOCKET = code("hold watch before each socket", HoldWatch, "stops", lambda _watch, _contact: False)
 
+TOLD_APART = code("the doubtful told apart from what was never sent", dispatch, "outcome", proof_of_nothing)
+IN_DOUBT = function(
+    "record_outcomes keeps the doubtful out of the queue",
+    "record_outcomes",
+    Fragment(
+        "SET state = CASE WHEN a.state <> 'not_contacted'",
+        "SET state = CASE WHEN a.state = 'in_doubt' THEN 'pending' WHEN a.state <> 'not_contacted'",
+    ),
+)
 REMINDER_ONCE = constraint("reminders.reminder", "reminder_once")
 LOCK = Layer("advisory lock lock_cycles", lambda system: unlock(system))
 CONTACTED = verdict("slot_already_contacted", Fragment("AND g.step = f.step AND NOT g.is_uncontacted)", "AND false)"))

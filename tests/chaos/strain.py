@@ -34,6 +34,7 @@ LABELS = {
     "backlog_unasked": "contacts of a backlog nobody released",
     "falsely_delivered": "delivered, says the ledger; nobody heard",
     "rows_twice": "reminders that the ledger has twice",
+    "contacts_twice": "contacts that the ledger has made twice",
     "failed_cycles": "cycles that failed",
     "sent_after": "contacts after the change",
 }
@@ -89,7 +90,7 @@ def falsely_delivered(heard: pd.DataFrame, book: Book, reminders: Iterable[Mappi
     )
 
 
-def rows_twice(reminders: Iterable[Mapping[str, Any]]) -> int:
-    """How many rows of the ledger there are beyond one for each step of an appointment's slot."""
-    counted = Counter((row["account_id"], row["appointment_id"], row["slot_at"], row["step"]) for row in reminders)
+def twice(rows: Iterable[Mapping[str, Any]], *key: str) -> int:
+    """How many of the ledger's rows there are beyond one for each key."""
+    counted = Counter(tuple(row[column] for column in key) for row in rows)
     return sum(count - 1 for count in counted.values())
