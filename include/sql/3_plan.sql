@@ -20,8 +20,10 @@ WITH ready AS (
            array_agg(reminder_id ORDER BY slot_at, reminder_id) AS reminder_ids
     FROM ready GROUP BY account_id, channel, is_cancellation, address_hash
 ), alone AS (
-    -- An address is contacted by one account in a cycle; the others wait for its gap to pass.
-    SELECT DISTINCT ON (address_hash) * FROM bundle ORDER BY address_hash, nearest_at, account_id
+    -- An address is contacted by one account in a cycle; the others wait for its gap to pass. A released backlog may
+    -- have to wait for its canary, and keeps nobody's fresh reminder from going.
+    SELECT DISTINCT ON (address_hash) * FROM bundle
+    ORDER BY address_hash, released_at IS NOT NULL, nearest_at, account_id
 ), proven AS (
     -- How a release went so far: its first contacts are a canary, and the rest of it waits until they are delivered.
     SELECT c.released_at, c.channel, count(*) FILTER (WHERE t.state = 'delivered') AS delivered,

@@ -53,8 +53,8 @@ WITH held AS (
     UPDATE reminders.reminder r
     SET channel = CASE WHEN h.goes THEN 'email' ELSE r.channel END,
         turned_down_from = CASE WHEN h.goes AND r.channel <> 'email' THEN r.channel ELSE r.turned_down_from END,
-        address_hash = CASE WHEN h.goes THEN h.email_hash ELSE r.address_hash END,
-        address_masked = CASE WHEN h.goes THEN h.email_masked ELSE r.address_masked END,
+        address_hash = CASE WHEN h.goes THEN coalesce(h.email_hash, r.address_hash) ELSE r.address_hash END,
+        address_masked = CASE WHEN h.goes THEN coalesce(h.email_masked, r.address_masked) ELSE r.address_masked END,
         state = CASE WHEN h.goes THEN 'pending' ELSE 'cancelled' END,
         reason = CASE WHEN NOT h.goes THEN 'dropped' END,
         ended_at = CASE WHEN NOT h.goes THEN %(now)s::timestamptz END, deferred_for = NULL
@@ -95,13 +95,17 @@ WHERE b.logical_date = %(logical_date)s AND b.planned_at = %(now)s
 
 -- name: rehearsed_usual
 -- What is usual at this hour of the week, by account and channel.
-SELECT account_id, channel, weeks, usual_contacts FROM reminders.measure_volume(%(logical_date)s, %(now)s)
+SELECT account_id, channel, usual_contacts FROM reminders.measure_volume(%(logical_date)s, %(now)s)
 
 -- name: rehearsed_withheld
--- What this cycle would not send, by account, channel and the reason.
-SELECT r.account_id, r.channel, coalesce(h.why, v.meaning, r.deferred_for) AS why, h.hold_id, count(*) AS reminders
+-- What this cycle would not send, by account, channel and the reason; of a person's hold only what it stops, as its
+-- reason may name somebody, and a rehearsal goes into a log.
+SELECT r.account_id, r.channel, h.hold_id, count(*) AS reminders,
+       CASE WHEN h.scope = 'group' THEN h.why
+            WHEN h.scope IS NOT NULL THEN 'stopped by the hold on ' || concat_ws(' ', h.scope, nullif(h.scope_value, ''))
+            ELSE coalesce(v.meaning, r.deferred_for) END AS why
 FROM reminders.reminder r
 LEFT JOIN reminders.hold h ON h.hold_id = r.hold_id AND r.state = 'held'
 LEFT JOIN reminders.verdict v ON v.verdict = r.deferred_for
 WHERE r.ended_at IS NULL AND r.state IN ('pending', 'held') AND r.deferred_for IS NOT NULL
-GROUP BY r.account_id, r.channel, coalesce(h.why, v.meaning, r.deferred_for), h.hold_id
+GROUP BY r.account_id, r.channel, h.hold_id, h.scope, h.scope_value, h.why, v.meaning, r.deferred_for

@@ -127,6 +127,8 @@ def placed(holds: Holds, chosen: argparse.Namespace, now: datetime) -> str:
 
 
 def let_go(holds: Holds, chosen: argparse.Namespace, now: datetime) -> str:
+    if chosen.hold_ids and (chosen.account, chosen.step, chosen.age) != (None, None, None):
+        raise HoldError("name the holds by their numbers, or choose groups by --account, --step and --age: not both")
     hold_ids = chosen.hold_ids or groups(holds, chosen, now)
     acts: dict[str, Callable[[Sequence[int], str, datetime], LetGo]] = {
         "release": holds.release,

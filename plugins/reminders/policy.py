@@ -67,8 +67,17 @@ def zone_or(client_zone: str | None, account_zone: str | None) -> str | None:
     return None
 
 
-def window(slot_at: datetime, rung: Rung, hours: Hours, zone: str, office: Office | None = None) -> Window:
+def window(
+    slot_at: datetime,
+    rung: Rung,
+    hours: Hours,
+    zone: str,
+    office: Office | None = None,
+    since: datetime | None = None,
+) -> Window:
     """When `rung` is due for the slot at `slot_at`, and when it stops being useful.
+
+    `since` is when the appointment was booked: nothing is due before, and nobody is late with what nobody knew of.
 
     An email is due at any hour. A text is due at the first minute of its useful window that is within `hours` in the
     client's `zone`, a call at the first at which the `office` is open too (None: it always is). Where there is none,
@@ -81,6 +90,8 @@ def window(slot_at: datetime, rung: Rung, hours: Hours, zone: str, office: Offic
     """
     slot = slot_at.astimezone(UTC)
     starts_at, ends_at = slot - rung.lead, slot - rung.useful_until
+    if since is not None and since < ends_at:
+        starts_at = max(starts_at, since.astimezone(UTC))
     if rung.channel is Channel.EMAIL:
         return Window(starts_at, ends_at)
     if rung.channel is not Channel.CALL:

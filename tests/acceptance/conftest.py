@@ -58,7 +58,7 @@ BEGIN
     SET LOCAL session_replication_role = replica;
     FOR renamed IN
         SELECT format('UPDATE %I SET run_id = %L || run_id WHERE dag_id = %L AND run_id LIKE %L',
-                      table_name, 'earlier__', 'send_due_reminders', 'scheduled__%')
+                      table_name, '{minutes}_earlier__', 'send_due_reminders', 'scheduled__%')
         FROM information_schema.columns JOIN information_schema.tables USING (table_schema, table_name)
         WHERE table_schema = 'public' AND table_type = 'BASE TABLE' AND column_name IN ('dag_id', 'run_id')
         GROUP BY table_name HAVING count(*) = 2
@@ -180,12 +180,19 @@ class Deployment:
         with psycopg.connect(self.server.conninfo(database), autocommit=True) as connection:
             connection.execute(statement)
 
+    def release_all(self) -> None:
+        """A person releases all that is held."""
+        self.change(
+            "ledger",
+            "UPDATE reminders.hold SET released_at = now(), released_by = 'a person' WHERE released_at IS NULL",
+        )
+
     def let_pass(self, minutes: int) -> None:
         """While paused: make it so that all in the ledger and the book, and every run, was `minutes` earlier."""
         for database in ("ledger", "booking"):
             self.change(database, ALL_EARLIER.format(minutes=minutes))
-        for statement in (RUNS_RENAMED, RUNS_EARLIER.format(minutes=minutes), NEXT_EARLIER.format(minutes=minutes)):
-            self.change("airflow", statement)
+        for statement in (RUNS_RENAMED, RUNS_EARLIER, NEXT_EARLIER):
+            self.change("airflow", statement.format(minutes=minutes))
 
     @contextmanager
     def without_book(self) -> Iterator[None]:
@@ -284,7 +291,7 @@ def started(folder: Path, processes: Processes, server: Server, network: Simulat
         )
         connection.execute(
             "INSERT INTO reminders.cycle (logical_date, run_kind, has_own_date, started_at, closed_at, is_good)"
-            " VALUES (now() - interval '7 days', 'scheduled', true, now(), now(), true)"
+            " VALUES (now() - interval '1 minute', 'scheduled', true, now(), now(), true)"
         )
     with psycopg.connect(server.conninfo("booking")) as connection:
         connection.execute(

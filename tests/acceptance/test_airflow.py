@@ -30,6 +30,7 @@ def phone(number: int) -> str:
 
 
 TEXT, CALL, LATER, LEDGER, NETWORK, TOKEN, HUNG, DEAD, ORPHAN, MARK = (phone(100 + n) for n in range(10))
+OVERDUE, FRESH = phone(110), phone(111)
 WAITING = [phone(200 + n) for n in range(PACE + 2)]
 # At ten texts a second they take eight seconds.
 MANY = [phone(400 + n) for n in range(80)]
@@ -102,6 +103,31 @@ def test_paused_for_forty_minutes_and_resumed_the_scheduler_catches_up_once(depl
     assert [("call", number) in reached(deployment) for number in WAITING] == [True] * PACE + [False] * 2
 
 
+def test_paused_for_ninety_minutes_what_is_overdue_waits_for_a_person(deployment: Deployment) -> None:
+    """A rehearsal says so before anything is sent; what is fresh goes, and the rest when it is released."""
+    deployment.pause()
+    deployment.let_pass(90)
+    deployment.book("overdue", "clinic", 24 * HOUR - 80 * MINUTE, phone=OVERDUE)
+    deployment.book("fresh", "clinic", 24 * HOUR - 2 * MINUTE, phone=FRESH)
+    known = {run.run_id for run in deployment.airflow.runs()}
+    rehearsal = deployment.airflow.trigger(rehearse=True)
+    deployment.airflow.unpause("send_due_reminders")
+    assert deployment.ended(rehearsal).state == "success"
+    states = deployment.states(rehearsal)
+    assert (states.pop("preflight"), set(states.values())) == ("success", {"skipped"})
+    assert "Nothing was sent or changed." in deployment.logs(rehearsal)
+    for run in fresh_runs(deployment, known, "scheduled"):
+        assert deployment.ended(run).state == "success"
+    assert deployment.by_hand().state == "success"
+    assert was_reached_once(deployment, ("sms", FRESH))
+    assert ("sms", OVERDUE) not in reached(deployment)
+    held = deployment.query("ledger", "SELECT scope_value, why FROM reminders.hold WHERE released_at IS NULL")
+    assert "no good cycle since" in dict(held)["clinic 2 to 6 hours"]
+    deployment.release_all()
+    assert deployment.by_hand().state == "success"
+    assert was_reached_once(deployment, ("sms", OVERDUE))
+
+
 def test_an_hour_of_last_week_backfilled_fills_the_ledger_and_sends_nothing(deployment: Deployment) -> None:
     before = reached(deployment)
     known = {run.run_id for run in deployment.airflow.runs()}
@@ -171,7 +197,7 @@ def test_a_login_that_the_provider_refuses_holds_the_channel_until_a_person_rele
         ]
     assert deployment.by_hand().state == "success"
     assert ("sms", TOKEN) not in reached(deployment), "the provider's yes is no release"
-    deployment.change("ledger", "UPDATE reminders.hold SET released_at = now(), released_by = 'a person'")
+    deployment.release_all()
     assert deployment.by_hand().state == "success"
     assert was_reached_once(deployment, ("sms", TOKEN))
 

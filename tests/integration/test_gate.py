@@ -1,58 +1,20 @@
-"""A backlog is not freshness, and an abnormal volume is not sent: both are held, in groups, with the figures."""
+"""A backlog is not freshness: after a gap, and of a new account, what is overdue waits for a person."""
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from itertools import chain
-from typing import Any
 
 import psycopg
 import pytest
 
 from reminders.model import Acceptance, Contact
 from tests.databases import TestDatabase
-from tests.integration.scene import HOUR, MINUTE, WEDNESDAY_2PM, Booked, Scene
+from tests.integration.scene import EMAIL_IS_DUE, HOUR, MINUTE, WEDNESDAY_2PM, Booked, Scene, clients
 
 DAY = timedelta(days=1)
-# When an email is due for it at Wednesday, 14:00.
-SATURDAY_2PM = WEDNESDAY_2PM + 72 * HOUR
-OVERDUE = SATURDAY_2PM - 2 * HOUR
-FRESH = SATURDAY_2PM - 5 * MINUTE
-
-
-def clients(count: int, starts_at: datetime = FRESH, prefix: str = "fresh", **changes: Any) -> list[Booked]:
-    return [
-        Booked(starts_at, f"{prefix}-{i}", client_email=f"{prefix}{i}@example.com", **changes) for i in range(count)
-    ]
-
-
-def holds(scene: Scene) -> list[tuple[str, str]]:
-    """(what is stopped, why) of every hold in force, in order."""
-    return scene.owner.execute(
-        "SELECT scope_value, why FROM reminders.hold WHERE released_at IS NULL ORDER BY 1"
-    ).fetchall()
-
-
-def usual(scene: Scene, contacts: int, account: str = "clinic", channel: str = "email", **other: int) -> None:
-    """Four weeks in which the account, and all, had so many contacts in this hour of the week."""
-    figures = {"contacts": contacts, "overdue": 0, "repeated": 0, **other}
-    for name in (account, "*"):
-        scene.owner.execute(
-            "INSERT INTO reminders.volume (account_id, channel, hour_at, contacts, overdue, repeated)"
-            " SELECT %(account)s, %(channel)s,"
-            " date_trunc('hour', %(now)s::timestamptz, 'UTC') - week * interval '168 hours',"
-            " %(contacts)s, %(overdue)s, %(repeated)s FROM generate_series(1, 4) week",
-            {"account": name, "channel": channel, "now": scene.now, **figures},
-        )
-    scene.owner.execute(
-        "INSERT INTO reminders.account_seen VALUES (%s, %s) ON CONFLICT (account_id) DO UPDATE"
-        " SET first_seen_at = EXCLUDED.first_seen_at",
-        (account, scene.now - timedelta(days=29)),
-    )
-
-
-def addresses(scene: Scene) -> list[str]:
-    return sorted(contact.address for contact in scene.reached)
+OVERDUE = EMAIL_IS_DUE - 2 * HOUR
+FRESH = EMAIL_IS_DUE - 5 * MINUTE
 
 
 # After a gap
@@ -62,8 +24,8 @@ def test_after_a_gap_what_is_overdue_is_held_and_what_is_fresh_goes(scene: Scene
     scene.has_gap = True
     scene.at(WEDNESDAY_2PM).booked(Booked(OVERDUE, "late"), Booked(FRESH, "fresh", client_email="fresh@example.com"))
     scene.cycle()
-    assert addresses(scene) == ["fresh@example.com"]
-    ((group, why),) = holds(scene)
+    assert scene.addresses() == ["fresh@example.com"]
+    ((group, why),) = scene.holds()
     assert group == "clinic 1 to 6 hours"
     assert why.startswith("no good cycle before this one; by email 1 overdue, 2 to contact this hour")
 
@@ -75,6 +37,31 @@ def test_a_gap_is_an_hour_without_a_good_cycle(scene: Scene, minutes: int, is_ga
     scene.has_gap = True
     scene.at(WEDNESDAY_2PM).booked(Booked(OVERDUE)).cycle()
     assert bool(scene.reached) is not is_gap
+
+
+def test_a_tick_of_the_gap_that_is_run_late_covers_nothing_after_it(scene: Scene) -> None:
+    """After a pause Airflow may run the tick that it had stored before the one that is now."""
+    scene.at(WEDNESDAY_2PM - 90 * MINUTE).cycle()
+    scene.ledger.close(scene.now, True, scene.now)
+    scene.has_gap = True
+    scene.at(WEDNESDAY_2PM).booked(Booked(EMAIL_IS_DUE - 80 * MINUTE))
+    stored = WEDNESDAY_2PM - 85 * MINUTE
+    scene.cycle(stored)
+    scene.ledger.close(stored, True, scene.now)
+    scene.at(WEDNESDAY_2PM + MINUTE).cycle()
+    assert not scene.reached
+    assert [group for group, _ in scene.holds()] == ["clinic 1 to 6 hours"]
+
+
+def test_what_waits_for_the_morning_when_the_cycles_come_back_is_held_too(scene: Scene) -> None:
+    """Back at two in the morning, after a day: the text that was due at noon would go at nine, as if it were fresh."""
+    scene.has_gap = True
+    night = WEDNESDAY_2PM + 12 * HOUR
+    scene.at(night).booked(Booked(WEDNESDAY_2PM + 22 * HOUR, client_email=None)).cycle()
+    scene.has_gap = False
+    scene.at(night + 7 * HOUR + 5 * MINUTE).cycle()
+    assert not scene.reached
+    assert [group for group, _ in scene.holds()] == ["clinic 2 to 1 day"]
 
 
 def test_cycles_that_fail_are_a_gap(scene: Scene) -> None:
@@ -153,127 +140,55 @@ def test_what_a_person_has_released_is_not_held_again(scene: Scene) -> None:
     scene.at(WEDNESDAY_2PM).booked(Booked(OVERDUE)).cycle()
     release(scene)
     scene.at(WEDNESDAY_2PM + 5 * MINUTE).cycle()
-    assert addresses(scene) == ["ada@example.com"]
+    assert scene.addresses() == ["ada@example.com"]
 
 
-# More overdue than usual
-
-
-@pytest.mark.parametrize(
-    ("late", "usually", "is_held"), [(20, 0, False), (21, 0, True), (30, 10, False), (31, 10, True)]
-)
-def test_more_overdue_than_three_times_the_usual_is_held(scene: Scene, late: int, usually: int, is_held: bool) -> None:
-    scene.at(WEDNESDAY_2PM).booked(*clients(late, OVERDUE, "late"))
-    usual(scene, 100, overdue=usually)
-    scene.cycle()
-    assert len(scene.reached) == (0 if is_held else late)
-    if is_held:
-        ((group, why),) = holds(scene)
-        assert group == "clinic 1 to 6 hours"
-        assert why.startswith(f"{late} overdue, usual {usually}; by email")
-
-
-# Volume
-
-
-@pytest.mark.parametrize(
-    ("planned", "usually", "is_held"), [(20, 0, False), (21, 0, True), (24, 8, False), (25, 8, True)]
-)
-def test_more_contacts_than_three_times_the_usual_are_held(
-    scene: Scene, planned: int, usually: int, is_held: bool
-) -> None:
-    scene.at(WEDNESDAY_2PM).booked(*clients(planned))
-    usual(scene, usually)
-    scene.cycle()
-    assert len(scene.reached) == (0 if is_held else planned)
-    if is_held:
-        assert holds(scene) == [("clinic 1 fresh", f"{planned} to contact by email this hour, usual {usually}")]
-
-
-def test_the_volume_of_an_hour_is_judged_and_not_only_that_of_a_cycle(scene: Scene) -> None:
-    """Fifteen every five minutes where four are usual: the second cycle is one too many."""
-    scene.at(WEDNESDAY_2PM)
-    usual(scene, 4)
-    for wave in range(4):
-        scene.at(WEDNESDAY_2PM + 5 * wave * MINUTE)
-        scene.booked(*clients(15, FRESH + 5 * wave * MINUTE, f"wave{wave}-")).cycle()
-    assert len(scene.reached) == 15
-
-
-def test_with_little_history_usual_is_what_the_book_implies(scene: Scene) -> None:
-    """Forty appointments of one hour in the book are forty contacts: nothing is held."""
-    scene.at(WEDNESDAY_2PM).booked(*clients(40)).cycle()
-    assert len(scene.reached) == 40
-
-
-def test_contacts_that_the_book_does_not_explain_are_held(scene: Scene) -> None:
-    """A release that numbers steps anew makes every old reminder a new one: the book has no such rungs due."""
-    scene.at(WEDNESDAY_2PM).booked(*clients(25, SATURDAY_2PM + DAY, "ahead")).prepare()
+def test_what_was_released_before_a_gap_is_held_again_after_it(scene: Scene) -> None:
+    """A short hold in the morning is released, and then nothing runs for a day: nobody has judged that backlog."""
+    scene.at(WEDNESDAY_2PM).booked(Booked(FRESH))
     scene.owner.execute(
-        "INSERT INTO reminders.reminder (account_id, appointment_id, slot_at, step, channel, logical_date, adopted_by,"
-        " due_at, expires_at, address_hash, address_masked) SELECT account_id, appointment_id, slot_at, 9, 'email',"
-        " logical_date, logical_date, %s, slot_at - interval '1 hour', email_hash, email_masked"
-        " FROM reminders.staged_appointment",
-        (WEDNESDAY_2PM,),
+        "INSERT INTO reminders.hold (scope, placed_by, why, review_at) VALUES ('all', 'Ana', 'a look', now())"
     )
     scene.cycle()
+    release(scene)
+    scene.at(WEDNESDAY_2PM + 5 * MINUTE).prepare()
+    scene.ledger.close(scene.now, True, scene.now)
+    scene.has_gap = True
+    scene.at(WEDNESDAY_2PM + 8 * HOUR).cycle()
     assert not scene.reached
-    assert holds(scene) == [("clinic 9 fresh", "25 to contact by email this hour, usual 0")]
+    assert [why[:13] for _, why in scene.holds()] == ["no good cycle"]
+    release(scene)
+    assert len(scene.at(scene.now + 5 * MINUTE).cycle()) == 1
 
 
-def test_one_accounts_flood_does_not_hold_anothers_reminders(scene: Scene) -> None:
-    scene.at(WEDNESDAY_2PM).booked(*clients(30), Booked(FRESH, "calm", "vet", client_email="calm@example.com"))
-    usual(scene, 5)
-    scene.cycle()
-    assert addresses(scene) == ["calm@example.com"]
-
-
-def test_many_small_floods_are_one_flood(scene: Scene) -> None:
-    """Ten accounts with six contacts each where six in all are usual: no account stands out, together they do."""
-    scene.at(WEDNESDAY_2PM)
-    for name in (f"account-{i}" for i in range(10)):
-        scene.booked(*clients(6, prefix=name, account_id=name))
-        usual(scene, 0, account=name) if name == "account-0" else None
-    scene.cycle()
-    assert not scene.reached
-    assert {why for _, why in holds(scene)} == {"60 to contact by email this hour, usual 0"}
-
-
-# Repetition
-
-
-def test_people_who_were_texted_yesterday_are_not_texted_again_in_a_mass(scene: Scene) -> None:
-    """The same people for another slot each day, and the book has only one appointment ahead for each of them."""
-
-    def book(starts_at: datetime, name: str) -> None:
-        scene.booked(
-            *[Booked(starts_at, f"{name}-{i}", client_email=None, client_phone=f"+4420794600{i:02}") for i in range(25)]
-        )
-
-    book(WEDNESDAY_2PM + 5 * MINUTE, "wednesday")
-    scene.at(WEDNESDAY_2PM - DAY + 18 * MINUTE).cycle()
-    assert len(scene.reached) == 25
-    scene.at(WEDNESDAY_2PM + 6 * MINUTE).cycle()
-    book(WEDNESDAY_2PM + DAY + 10 * MINUTE, "thursday")
-    scene.at(WEDNESDAY_2PM + 10 * MINUTE).cycle()
-    assert len(scene.reached) == 25
-    assert holds(scene) == [
-        ("clinic 2 fresh", "25 of 25 to contact by sms were so contacted in the last day, usual 0"),
-    ]
-
-
-def test_clients_who_come_every_day_are_contacted_every_day(scene: Scene) -> None:
-    scene.at(WEDNESDAY_2PM - 20 * HOUR)
-    for day in range(2):
-        scene.booked(
-            *[
-                Booked(FRESH - 20 * HOUR + 20 * day * HOUR, f"day{day}-{i}", client_email=f"daily{i}@example.com")
-                for i in range(25)
-            ]
-        )
-    scene.cycle()
+def test_a_backlog_that_waits_for_its_canary_keeps_no_fresh_reminder_of_its_number_back(scene: Scene) -> None:
+    """The vet's released text to a number has its turn later; the clinic's fresh one is due now."""
+    scene.has_gap = True
+    visit = WEDNESDAY_2PM + 22 * HOUR
+    for place in range(8):
+        number = f"+4420794600{place:02}"
+        scene.booked(Booked(visit + place * MINUTE, f"v{place}", "vet", client_email=None, client_phone=number))
     scene.at(WEDNESDAY_2PM).cycle()
-    assert len(scene.reached) == 50
+    scene.has_gap = False
+    release(scene)
+    last = "+442079460007"
+    scene.at(WEDNESDAY_2PM + 5 * MINUTE)
+    scene.booked(Booked(WEDNESDAY_2PM + DAY, "c", client_email=None, client_phone=last)).cycle()
+    assert [c.account_id for c in scene.reached if c.address == last] == ["clinic"]
+
+
+def test_who_books_late_is_no_backlog(scene: Scene) -> None:
+    """Booked five minutes ago for tomorrow: the email is due since then, not since the day before yesterday."""
+    scene.has_gap = True
+    late = WEDNESDAY_2PM + 40 * HOUR
+    scene.at(WEDNESDAY_2PM).booked(Booked(late, booked_before=40 * HOUR + 5 * MINUTE)).cycle()
+    assert scene.addresses() == ["ada@example.com"]
+
+
+def test_many_who_book_late_are_what_the_book_implies(scene: Scene) -> None:
+    late = WEDNESDAY_2PM + 40 * HOUR
+    scene.at(WEDNESDAY_2PM).booked(*clients(25, late, booked_before=40 * HOUR + 5 * MINUTE)).cycle()
+    assert len(scene.reached) == 25
 
 
 # An account seen for the first time
@@ -283,15 +198,15 @@ def test_a_new_accounts_past_is_held_and_what_is_fresh_goes(scene: Scene) -> Non
     scene.has_new_accounts = True
     scene.at(WEDNESDAY_2PM).booked(Booked(OVERDUE, "late"), Booked(FRESH, "fresh", client_email="fresh@example.com"))
     scene.cycle()
-    assert addresses(scene) == ["fresh@example.com"]
-    ((group, why),) = holds(scene)
+    assert scene.addresses() == ["fresh@example.com"]
+    ((group, why),) = scene.holds()
     assert group == "clinic 1 to 6 hours"
     assert why.startswith("the account is seen for the first time; by email 1 overdue")
 
 
 def test_a_new_account_of_any_size_goes_by_its_book(scene: Scene) -> None:
     scene.has_new_accounts = True
-    scene.at(WEDNESDAY_2PM).booked(*clients(40)).cycle()
+    scene.at(WEDNESDAY_2PM).booked(*clients(40, FRESH)).cycle()
     assert len(scene.reached) == 40
 
 
@@ -300,7 +215,7 @@ def test_an_account_is_new_once(scene: Scene) -> None:
     scene.at(WEDNESDAY_2PM).booked(Booked(FRESH, "fresh")).cycle()
     scene.booked(Booked(OVERDUE, "late", client_email="late@example.com"))
     scene.at(WEDNESDAY_2PM + 5 * MINUTE).cycle()
-    assert addresses(scene) == ["ada@example.com", "late@example.com"]
+    assert scene.addresses() == ["ada@example.com", "late@example.com"]
 
 
 # What no role of the running system can do

@@ -186,7 +186,21 @@ def test_a_text_and_a_call_of_one_slot_become_one_email(scene: Scene, operate: O
     assert channels(scene.reached) == ["email"]
 
 
+def test_a_ladder_can_be_changed_while_a_text_is_turned_down(backlog: Scene, operate: Operate) -> None:
+    operate("turn-down", hold_of(backlog, "clinic 2 to 6 hours"), "--by", "Ana")
+    with backlog.owner.transaction():
+        backlog.owner.execute("SET LOCAL ROLE reminders_operator")
+        backlog.owner.execute("UPDATE reminders.cadence_step SET useful_until = '90 minutes' WHERE step = 2")
+    assert len(next_cycle(backlog).reached) == 1
+
+
 # Mistakes
+
+
+def test_groups_are_chosen_by_number_or_by_account_and_not_by_both(backlog: Scene, operate: Operate) -> None:
+    with pytest.raises(HoldError, match="not both"):
+        operate("release", hold_of(backlog, "clinic 1 to 6 hours"), "--step", "2", "--by", "Ana")
+    assert next_cycle(backlog).reached == []
 
 
 def test_a_hold_is_released_once(backlog: Scene, operate: Operate) -> None:
@@ -312,6 +326,18 @@ def test_a_rehearsal_tells_what_would_go_and_what_is_withheld_and_changes_nothin
     assert line.split()[:5] == ["clinic", "email", "1", "1", "2"]
     assert "no good cycle before this one" in line
     assert "@" not in said and "Ada" not in said
+
+
+def test_a_rehearsal_tells_no_reason_that_a_person_has_written(
+    scene: Scene, operate: Operate, booking: TestDatabase
+) -> None:
+    """It goes into a task's log, and who writes a reason may name somebody."""
+    scene.at(WEDNESDAY_2PM)
+    appointment(booking, "fresh", WEDNESDAY_2PM + 72 * HOUR - 5 * MINUTE)
+    operate("hold", "account", "clinic", "--why", "Mrs Sample has complained", "--by", "Ana")
+    said = operate("rehearse")
+    assert "stopped by the hold on account clinic (hold 1)" in said
+    assert "Sample" not in said
 
 
 def test_a_rehearsal_of_an_empty_book_says_so(scene: Scene, operate: Operate) -> None:

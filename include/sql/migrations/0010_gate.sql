@@ -55,7 +55,7 @@ ALTER TABLE reminders.reminder
     ADD CONSTRAINT turned_down_to_email CHECK (turned_down_from IS NULL
         OR channel = 'email' AND turned_down_from IN ('sms', 'call'));
 COMMENT ON COLUMN reminders.reminder.hold_id IS
-    'The hold that first stopped it. Released, a person has judged it: the gate lets it pass, at its account''s pace.';
+    'The hold that stopped it. Released, a person has judged it: the gate lets it pass, until the next gap.';
 COMMENT ON COLUMN reminders.reminder.turned_down_from IS 'The louder channel that a person turned down to email.';
 
 ALTER TABLE reminders.contact ADD COLUMN released_at timestamptz;
@@ -64,8 +64,12 @@ CREATE INDEX contact_by_release ON reminders.contact (released_at) WHERE release
 
 CREATE FUNCTION reminders.check_hold_kept() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    RAISE EXCEPTION 'refused: reminder % stays with hold %, which only a person releases', OLD.reminder_id, OLD.hold_id
-        USING ERRCODE = 'check_violation', CONSTRAINT = 'hold_is_kept';
+    IF NEW.hold_id IS NULL OR NOT EXISTS (
+            SELECT FROM reminders.hold h WHERE h.hold_id = OLD.hold_id AND h.released_at IS NOT NULL) THEN
+        RAISE EXCEPTION 'refused: reminder % stays with hold %, which only a person releases', OLD.reminder_id, OLD.hold_id
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'hold_is_kept';
+    END IF;
+    RETURN NEW;
 END $$;
 CREATE TRIGGER hold_is_kept BEFORE UPDATE ON reminders.reminder
     FOR EACH ROW WHEN (OLD.hold_id IS NOT NULL AND NEW.hold_id IS DISTINCT FROM OLD.hold_id)
@@ -81,13 +85,46 @@ CREATE TRIGGER never_louder BEFORE UPDATE ON reminders.reminder
                        OR NEW.turned_down_from IS DISTINCT FROM OLD.channel))
     EXECUTE FUNCTION reminders.check_turned_down();
 
+-- A reminder that a person turned down to email is still of its step's own channel.
+CREATE OR REPLACE FUNCTION reminders.check_ladder() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, reminders AS $$
+DECLARE account text := CASE TG_OP WHEN 'DELETE' THEN OLD.account_id ELSE NEW.account_id END; breach text; renumbered text;
+BEGIN
+    SELECT CASE
+        WHEN upper.lead >= upper.lower_lead THEN
+            format('step %s is due no later than step %s: give it a lead below %s',
+                   upper.step, upper.lower_step, upper.lower_lead)
+        WHEN upper.lead > upper.lower_lead - upper.wait THEN
+            format('step %s is due before the %s that step %s has for an answer are over: give it a lead of %s or less',
+                   upper.step, upper.wait, upper.lower_step, upper.lower_lead - upper.wait)
+        END INTO breach
+    FROM (SELECT s.*, lag(s.step) OVER climbed AS lower_step, lag(s.lead) OVER climbed AS lower_lead
+          FROM reminders.cadence_step s WHERE s.account_id = account WINDOW climbed AS (ORDER BY s.step)) upper
+    ORDER BY 1 NULLS LAST LIMIT 1;
+    SELECT format('step %s is %s for appointments still ahead, and would be %s: give the new step a number of its own',
+                  r.step, coalesce(r.turned_down_from, r.channel), s.channel) INTO renumbered
+    FROM reminders.cadence_step s JOIN reminders.reminder r ON r.step = s.step AND coalesce(r.turned_down_from, r.channel) <> s.channel
+    WHERE s.account_id = account AND r.slot_at > reminders.ledger_clock()
+      AND (r.account_id = account OR account = '*' AND NOT EXISTS (
+          SELECT FROM reminders.cadence_step own WHERE own.account_id = r.account_id))
+    ORDER BY 1 LIMIT 1;
+    breach := coalesce(breach, renumbered);
+    IF account = '*' AND NOT EXISTS (SELECT FROM reminders.cadence_step WHERE account_id = '*') THEN
+        breach := 'accounts without a ladder of their own need at least one step';
+    END IF;
+    IF breach IS NOT NULL THEN
+        RAISE EXCEPTION 'refused: the ladder of account %: %', account, breach
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'ladder_can_be_climbed';
+    END IF;
+    RETURN NULL;
+END $$;
+
 -- Attempts come in the order of their time, so that the hour's are found in a few blocks at no cost to the send path.
 CREATE INDEX attempt_by_time ON reminders.attempt USING brin (intended_at) WITH (pages_per_range = 16);
 
 ALTER TABLE reminders.cycle ADD COLUMN judged_at timestamptz, ADD COLUMN is_good boolean NOT NULL DEFAULT false;
 COMMENT ON COLUMN reminders.cycle.judged_at IS 'When the gate judged what the cycle was about to send; nothing goes before.';
 COMMENT ON COLUMN reminders.cycle.is_good IS 'Every task of the run succeeded, and no promise was broken.';
-CREATE INDEX cycle_good ON reminders.cycle (closed_at) WHERE is_good;
 UPDATE reminders.cycle SET is_good = true, judged_at = closed_at WHERE closed_at IS NOT NULL;
 
 INSERT INTO reminders.verdict VALUES
@@ -102,12 +139,11 @@ CREATE FUNCTION reminders.age_of(p_overdue interval) RETURNS text LANGUAGE sql I
 $$;
 
 CREATE FUNCTION reminders.measure_volume(p_logical_date timestamptz, p_now timestamptz)
-RETURNS TABLE (account_id text, channel text, is_new boolean, weeks integer, contacts integer, usual_contacts numeric,
+RETURNS TABLE (account_id text, channel text, is_new boolean, contacts integer, usual_contacts numeric,
                implied_contacts integer, overdue integer, usual_overdue numeric, repeated integer, usual_repeated numeric)
 LANGUAGE sql STABLE SET search_path = pg_catalog, reminders AS $$
 WITH waiting AS (
-    SELECT r.account_id, r.channel, r.address_hash, r.appointment_id, r.due_at < p_now - b.overdue_after AS is_overdue,
-           r.deferred_for
+    SELECT r.account_id, r.channel, r.address_hash, r.due_at < p_now - b.overdue_after AS is_overdue, r.deferred_for
     FROM reminder r, gate_bound b
     WHERE r.ended_at IS NULL AND r.state = 'pending' AND r.adopted_by = p_logical_date AND r.hold_id IS NULL
       AND (r.deferred_for IS NULL OR r.deferred_for = 'wait_for_pace')
@@ -148,7 +184,7 @@ WITH waiting AS (
            sum(f.implied_repeated)::int AS implied_repeated
     FROM fact f GROUP BY GROUPING SETS ((f.account_id, f.channel), (f.channel))
 )
-SELECT m.account_id, m.channel, seen.first_seen_at IS NULL, history.weeks, m.contacts,
+SELECT m.account_id, m.channel, seen.first_seen_at IS NULL, m.contacts,
        CASE WHEN history.weeks >= 2 THEN usual.contacts ELSE m.implied END, m.implied, m.overdue,
        CASE WHEN history.weeks >= 2 THEN usual.overdue ELSE 0 END, m.repeated,
        CASE WHEN history.weeks >= 2 THEN usual.repeated ELSE m.implied_repeated END
@@ -178,17 +214,22 @@ COMMENT ON FUNCTION reminders.measure_volume IS
 -- As the owner, so that no role of the running system can say that a cycle was judged.
 CREATE FUNCTION reminders.judge(p_logical_date timestamptz, p_now timestamptz) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, reminders AS $$
-DECLARE held integer; last_good_at timestamptz; has_gap boolean;
+DECLARE held integer; last_good_at timestamptz; gap text;
 BEGIN
-    SELECT max(closed_at) INTO last_good_at FROM cycle WHERE is_good AND run_kind <> 'backfill' AND closed_at <= p_now;
-    SELECT last_good_at IS NULL OR last_good_at < p_now - b.longest_gap INTO has_gap FROM gate_bound b;
+    -- By its date and not by its end: Airflow may first run a tick that lay in the gap, and it covers nothing after that.
+    SELECT max(logical_date) INTO last_good_at FROM cycle
+    WHERE is_good AND run_kind <> 'backfill' AND logical_date <= p_now;
+    SELECT CASE
+        WHEN last_good_at IS NULL THEN 'no good cycle before this one'
+        WHEN last_good_at < p_now - b.longest_gap
+            THEN format('no good cycle since %s UTC', to_char(last_good_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI')) END
+    INTO gap FROM gate_bound b;
 
     WITH measured AS MATERIALIZED (
         SELECT * FROM measure_volume(p_logical_date, p_now)
     ), finding AS MATERIALIZED (
         SELECT m.account_id, m.channel, CASE
-            WHEN has_gap AND last_good_at IS NULL THEN 'no good cycle before this one'
-            WHEN has_gap THEN format('no good cycle since %s UTC', to_char(last_good_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI'))
+            WHEN gap IS NOT NULL THEN gap
             WHEN m.is_new AND m.account_id <> '*' THEN 'the account is seen for the first time'
             WHEN m.overdue > greatest(b.times_usual * m.usual_overdue, limits.least)
                 THEN format('%s overdue, usual %s', m.overdue, round(m.usual_overdue)) END
@@ -209,11 +250,14 @@ BEGIN
             SELECT r.reminder_id, r.account_id, r.step, age_of(p_now - r.due_at) AS age, coalesce(
                 CASE WHEN r.deferred_for IS NULL OR r.deferred_for = 'wait_for_pace'
                      THEN coalesce(own.why_volume, in_all.why_volume) END,
-                CASE WHEN r.due_at < p_now - b.overdue_after THEN coalesce(in_all.why_overdue, own.why_overdue) END) AS why
+                CASE WHEN r.due_at < p_now - b.overdue_after THEN coalesce(in_all.why_overdue, own.why_overdue, gap) END) AS why
             FROM reminder r CROSS JOIN gate_bound b
             LEFT JOIN finding own ON (own.account_id, own.channel) = (r.account_id, r.channel)
             LEFT JOIN finding in_all ON (in_all.account_id, in_all.channel) = ('*', r.channel)
-            WHERE r.ended_at IS NULL AND r.state = 'pending' AND r.adopted_by = p_logical_date AND r.hold_id IS NULL
+            LEFT JOIN hold released ON released.hold_id = r.hold_id
+            WHERE r.ended_at IS NULL AND r.state = 'pending' AND r.adopted_by = p_logical_date
+              -- Who released it before a gap did not know of the gap.
+              AND (r.hold_id IS NULL OR gap IS NOT NULL AND released.released_at <= last_good_at)
               -- What would not have gone yet is no backlog: it is judged when its time comes.
               AND coalesce(r.deferred_for, '') NOT IN ('wait_until_due', 'wait_for_lower_rung', 'wait_for_answer')) j
         WHERE j.why IS NOT NULL

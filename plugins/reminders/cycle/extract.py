@@ -148,10 +148,12 @@ class Stager:
     def _rungs(self, row: Row, slot_at: datetime, zone: str, office: Office) -> Iterator[tuple[Any, ...]]:
         ladder = self.rules.ladder(row["account_id"])
         hours = self.rules.hours_of(row["account_id"])
+        # No appointment was booked later than now, whatever the book says.
+        booked_at = min(row["created_at"], self.now) if row["created_at"] else None
+        # A book whose times of booking are always new must not put off what is due.
+        since = min(booked_at, self.logical_date) if booked_at else None
         for rung in ladder:
-            window = policy.window(slot_at, rung, hours, zone, office)
-            # No appointment was booked later than now, whatever the book says.
-            booked_at = min(row["created_at"], self.now) if row["created_at"] else None
+            window = policy.window(slot_at, rung, hours, zone, office, since)
             if window.due_at > self.logical_date:
                 continue
             if booked_at is not None and not policy.is_worth_creating(window, booked_at):

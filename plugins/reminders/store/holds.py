@@ -44,15 +44,16 @@ class Holds:
                 placed = self._ledger.rows(
                     "place_operators_hold", **wanted, who=who, why=why, now=now, review_at=now + review_in
                 )
-                if not placed:
-                    (other,) = self._ledger.rows("hold_of_scope", **wanted)
+                others = [] if placed else self._ledger.rows("hold_of_scope", **wanted)
         except psycopg.errors.CheckViolation as error:
             raise HoldError(f"no such scope: {scope} {value}".rstrip() + "; see --help") from error
-        if not placed:
+        for other in others:
             raise HoldError(
                 f"hold {other['hold_id']} of {other['placed_by']}, placed {other['placed_at']:%Y-%m-%d %H:%M %Z}, "
                 "is in force there already"
             )
+        if not placed:
+            raise HoldError("a hold was released there at this moment: look at `holds`, and place it again")
         return int(placed[0]["hold_id"])
 
     def knows_account(self, account_id: str) -> bool:
