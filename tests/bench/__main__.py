@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from reminders.model import Channel
-from tests.bench import fanout, memory, merging, sending
+from tests.bench import fanout, memory, merging, sending, triage
 from tests.bench.world import World, world
 
 Figure = tuple[str, str, str, str]
@@ -18,6 +18,8 @@ SENT = 20_000
 WANTED_RATE = 3000
 LIMIT = 20
 MAPPED = 100
+TRIAGE_SECONDS = 3
+CYCLE_SECONDS = 300
 
 
 def merge_figures(server: World, is_full: bool, console: Console) -> Iterable[Figure]:
@@ -37,6 +39,31 @@ def merge_figures(server: World, is_full: bool, console: Console) -> Iterable[Fi
             "0.85 to 1.15",
             "",
         )
+
+
+def triage_figures(server: World, is_full: bool, console: Console) -> Iterable[Figure]:
+    found = triage.measure(server, [50_000, 500_000, *([5_000_000] if is_full else [])], console.log)
+    smallest = found[0]
+    for at in found:
+        for what, seconds, limit in (
+            ("ready", at.ready, TRIAGE_SECONDS),
+            ("that must wait", at.deferred, TRIAGE_SECONDS),
+            ("overdue after an outage, held in groups", at.held, CYCLE_SECONDS),
+        ):
+            yield (
+                f"triage of {triage.PENDING:,} {what}, {at.rows:,} in the ledger: seconds / {limit}",
+                f"{seconds / limit:.2f}",
+                "< 1.00",
+                f"{seconds:.2f} s",
+            )
+    for at in found[1:]:
+        for what, seconds, first in (("ready", at.ready, smallest.ready), ("held", at.held, smallest.held)):
+            yield (
+                f"triage, {what}, {at.rows:,} in the ledger: time / that with {smallest.rows:,}",
+                f"{seconds / first:.2f}",
+                "0.85 to 1.15",
+                "",
+            )
 
 
 def send_figures(server: World, console: Console) -> Iterable[Figure]:
@@ -97,6 +124,7 @@ def main() -> None:
     with world() as server:
         for figures in (
             merge_figures(server, options.full, console),
+            triage_figures(server, options.full, console),
             send_figures(server, console),
             memory_figures(server, options.full, console),
             fan_out_figures(server, console),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,9 @@ HOUR = timedelta(hours=1)
 # The appointment whose email is due then.
 EMAIL_IS_DUE = WEDNESDAY_2PM + 72 * HOUR
 MINUTE = timedelta(minutes=1)
+
+# Scenes that act at once on one ledger each have unseen cycles of their own.
+scenes = itertools.count(1)
 
 GOOD_CYCLE = """
 INSERT INTO reminders.cycle (logical_date, run_kind, has_own_date, started_at, closed_at, is_good)
@@ -84,6 +88,7 @@ class Scene:
     # Between two moments of a test cycles go on unseen, and every account is known, unless the test says otherwise.
     has_gap: bool = False
     has_new_accounts: bool = False
+    number: int = field(default_factory=lambda: next(scenes))
 
     def at(self, now: datetime) -> Scene:
         """Set every clock to `now`: the policy's, and the one that the database's own guards read."""
@@ -137,7 +142,7 @@ class Scene:
     @contextmanager
     def _cycles_that_went_on(self) -> Iterator[None]:
         """For the gate there was a good cycle five minutes ago; extraction looks back to those that the test ran."""
-        unseen = {"date": self.now - 5 * MINUTE - timedelta(microseconds=7)}
+        unseen = {"date": self.now - 5 * MINUTE - timedelta(microseconds=self.number)}
         if not self.has_gap:
             self.owner.execute(GOOD_CYCLE, unseen)
         yield
