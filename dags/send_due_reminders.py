@@ -21,16 +21,18 @@ or cancelled.
 **How do I stop it?** Pause the DAG: within five seconds nobody is contacted any more, also by a `dispatch` that is running. Its
 log says `paused: N contacts left for the next cycle`; they go in the next cycle after you resume, each once, or expire when
 they are no longer useful. While Airflow cannot say whether the DAG is paused, it counts as paused. `airflow dags test` and
-`dag.test()` run a paused DAG too: for them, and to stop a single channel, account or cycle, place a hold, which takes a second.
+`dag.test()` run a paused DAG too: for them, and to stop a single channel, account or cycle, place a hold, which takes a second:
+`python -m reminders.operate hold channel sms --why "..." --by NAME`.
 
 **What would it send?** Trigger it with the parameter `rehearse`: the log of `preflight` says how many contacts would go out now, by
 account and channel, what is usual, what stays back and why. No task after it runs; nothing is sent or changed.
+While the DAG is paused such a run waits, and the form offers to unpause the DAG: rehearse by `make rehearse` then.
 
 **Is something held?** `python -m reminders.operate holds` says what, why and since when (docs/operating.md has what to do about
 each). Nothing of its scope goes until a person releases it, and what is no longer useful expires meanwhile:
 `python -m reminders.operate release HOLD --by NAME`, or `drop`, or `turn-down` to email. After an hour without a green run
-what is overdue is held in groups by account, step and age, and what comes due now goes. So is a volume of three times the
-usual, and the past of an account that is seen for the first time.
+what is overdue is held in groups by account, step and age, and what comes due now goes. Held too are a volume of more than
+three times the usual, and what an account that is seen for the first time has overdue.
 `placed_by` is `failing_channel` when over a fifth, and at least 10, of a channel's last 50 outcomes failed;
 `reminders.channel_outcome` has them. Put right what is wrong first: after the release the count starts afresh.
 """

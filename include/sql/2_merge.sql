@@ -44,10 +44,11 @@ FROM compared GROUP BY GROUPING SETS ((account_id), ())
 HAVING count(*) FILTER (WHERE is_lost OR is_cancelled OR is_moved OR is_without_address) > greatest(0.2 * count(*), 4)
 
 -- name: place_hold
--- A stop, until a person releases it; one that already stands for the scope is kept as it is.
+-- A hold, until a person releases it; one that already stands for the scope is kept as it is, and no row comes back.
 INSERT INTO reminders.hold (scope, scope_value, placed_by, why, placed_at, review_at)
-VALUES (%(scope)s, %(scope_value)s, %(placed_by)s, %(why)s, %(now)s, %(now)s + interval '1 hour')
+VALUES (%(scope)s, %(scope_value)s, %(placed_by)s, %(why)s, %(now)s, %(review_at)s)
 ON CONFLICT (scope, scope_value) WHERE released_at IS NULL DO NOTHING
+RETURNING hold_id
 
 -- name: keep_merge_in_memory
 -- The stage is sorted and the MERGE's answer counted without a detour over the disk, up to some 500,000 rows.

@@ -31,6 +31,7 @@ WITH ready AS (
     FROM reminders.contact c JOIN reminders.attempt t USING (contact_id)
     WHERE c.released_at IN (SELECT a.released_at FROM alone a) GROUP BY c.released_at, c.channel
 ), trusted AS (
+    -- The canary of a release, or all of it once that was delivered.
     SELECT a.* FROM (
         SELECT b.*, row_number() OVER (PARTITION BY b.released_at, b.channel
                                        ORDER BY b.nearest_at, b.account_id, b.address_hash) AS place_of_release
@@ -39,6 +40,7 @@ WITH ready AS (
     WHERE a.released_at IS NULL OR p.delivered >= bound.canary
        OR a.place_of_release <= bound.canary - coalesce(p.in_flight, 0)
 ), paced AS (
+    -- Each contact's place at its account: among those of its channel, and among those of the backlog.
     SELECT t.*,
            row_number() OVER (PARTITION BY t.account_id, t.channel ORDER BY t.nearest_at, t.address_hash) AS place_of_channel,
            row_number() OVER (PARTITION BY t.account_id, t.released_at IS NULL

@@ -24,10 +24,10 @@ SELECT 'an attempt in flight past its deadline by ten minutes', count(*) FROM re
 WHERE a.ended_at IS NULL AND a.state = 'sending' AND a.deadline_at < %(now)s - interval '10 minutes' HAVING count(*) > 0
 
 -- name: overdue
--- Ready reminders that no cycle has taken for a quarter of an hour.
-SELECT count(*) AS overdue FROM reminders.reminder
-WHERE ended_at IS NULL AND state = 'pending' AND deferred_for IS NULL AND due_at < %(now)s - interval '15 minutes'
-  AND created_at < %(now)s - interval '15 minutes'
+-- Ready reminders that no cycle has taken although they are overdue.
+SELECT count(*) AS overdue FROM reminders.reminder r, reminders.gate_bound b
+WHERE r.ended_at IS NULL AND r.state = 'pending' AND r.deferred_for IS NULL
+  AND greatest(r.due_at, r.created_at) < %(now)s - b.overdue_after
 
 -- name: holds_to_review
 -- Holds in force whose review is due, the longest first; why they were placed is not read, as a person may have written it.

@@ -1,5 +1,5 @@
 -- name: holds_in_force
--- Every stop in force, with how many reminders it holds that are still useful; the longest in force first.
+-- Every hold in force, with how many reminders it holds that are still useful; the longest in force first.
 SELECT h.hold_id, h.scope, h.scope_value, h.account_id, h.step, h.age, h.placed_by, h.why, h.placed_at, h.review_at,
        coalesce(held.reminders, 0) AS reminders, held.first_expires_at
 FROM reminders.hold h
@@ -65,15 +65,8 @@ WITH held AS (
 SELECT count(*) FILTER (WHERE state = 'pending') AS turned_down, count(*) FILTER (WHERE state = 'cancelled') AS dropped
 FROM turned
 
--- name: place_operators_hold
--- A person's stop. One that is in force already for the scope stays as it is, and no row comes back.
-INSERT INTO reminders.hold (scope, scope_value, placed_by, why, placed_at, review_at)
-VALUES (%(scope)s, %(scope_value)s, %(who)s, %(why)s, %(now)s, %(review_at)s)
-ON CONFLICT (scope, scope_value) WHERE released_at IS NULL DO NOTHING
-RETURNING hold_id
-
 -- name: hold_of_scope
--- The stop in force for a scope.
+-- The hold in force for a scope.
 SELECT hold_id, placed_by, placed_at FROM reminders.hold
 WHERE released_at IS NULL AND scope = %(scope)s AND scope_value = %(scope_value)s
 

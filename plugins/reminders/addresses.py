@@ -35,6 +35,7 @@ NUMBER_TYPES: dict[int, NumberType] = {
     PhoneNumberType.VOIP: "voip",
 }
 LONGEST_CALLING_CODE = 3
+SHORTEST_SECRET = 16
 HIDDEN = "•••"
 
 
@@ -113,6 +114,18 @@ def key(address: Address, secret: bytes) -> bytes:
         raise ValueError(f"{address.problem}: there is nothing to make a key of")
     value = address.value.casefold() if address.kind == "email" else address.value
     return _digest(secret, address.kind, value)
+
+
+def checked_secret(secret: str | None) -> bytes:
+    """The secret that addresses are hashed with, as it stands in the environment. ConfigurationError when it is
+    missing or shorter than 16 characters, which could be guessed."""
+    if not secret:
+        raise ConfigurationError(
+            "the Variable reminders_address_secret is missing: set AIRFLOW_VAR_REMINDERS_ADDRESS_SECRET"
+        )
+    if len(secret) < SHORTEST_SECRET:
+        raise ConfigurationError(f"the Variable reminders_address_secret is shorter than {SHORTEST_SECRET} characters")
+    return secret.encode()
 
 
 def secret_fingerprint(secret: bytes) -> str:

@@ -11,11 +11,13 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import psycopg
 from tabulate import tabulate
 
+from reminders.addresses import checked_secret
 from reminders.cycle.rehearse import rehearse
 from reminders.errors import ConfigurationError, HoldError, RemindersError
 from reminders.store.book import read_book
@@ -25,6 +27,7 @@ from reminders.store.logins import connection_parameters
 
 SECRET = "AIRFLOW_VAR_REMINDERS_ADDRESS_SECRET"
 SCOPES = ("all", "channel", "account", "cycle")
+AGES = ("fresh", "to 1 hour", "to 6 hours", "to 1 day", "older")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -44,8 +47,8 @@ def parser() -> argparse.ArgumentParser:
         action = actions.add_parser(name, help=what)
         action.add_argument("hold_ids", nargs="*", type=int, metavar="HOLD", help="as `holds` lists them")
         action.add_argument("--account", help="all groups of the account")
-        action.add_argument("--step", type=int, help="only those of this step")
-        action.add_argument("--age", help="only those of this age")
+        action.add_argument("--step", type=int, help="with --account: only those of this step")
+        action.add_argument("--age", choices=AGES, help="with --account: only those of this age")
     for name in ("hold", "release", "drop", "turn-down"):
         actions.choices[name].add_argument("--by", required=True, metavar="NAME", help="who decides this")
     actions.add_parser("rehearse", help="say what would go out if sending resumed now; sends and changes nothing")
@@ -75,6 +78,7 @@ def run(arguments: Sequence[str] | None, environment: Mapping[str, str], now: da
 
 
 def connected(connection_id: str, environment: Mapping[str, str]) -> psycopg.Connection[Any]:
+    """A connection to close. Raises `ConfigurationError` when it is not configured or does not answer."""
     try:
         return psycopg.connect(**connection_parameters(connection_id, environment))
     except psycopg.OperationalError as error:
@@ -84,14 +88,14 @@ def connected(connection_id: str, environment: Mapping[str, str]) -> psycopg.Con
 
 
 def rehearsed(environment: Mapping[str, str], now: datetime) -> str:
-    secret = environment.get(SECRET, "")
-    if not secret:
-        raise ConfigurationError(f"{SECRET} is not set: without the key the book's addresses cannot be told apart")
+    """What would go out if sending resumed now, as a table."""
+    secret = checked_secret(environment.get(SECRET))
     with connected("ledger_db", environment) as connection, connected("booking_db", environment) as book:
-        return str(rehearse(Ledger(connection), lambda *window: read_book(book, *window), now, secret.encode()))
+        return str(rehearse(Ledger(connection), partial(read_book, book), now, secret))
 
 
 def listed(holds: Holds, now: datetime) -> str:
+    """The holds in force as a table, or that there is none."""
     rows = [
         [
             hold["hold_id"],
@@ -116,17 +120,19 @@ def moment(at: datetime | None) -> str:
 
 
 def placed(holds: Holds, chosen: argparse.Namespace, now: datetime) -> str:
+    """Place the hold that was asked for, and say what it stops."""
     if (chosen.scope == "all") != (chosen.value == ""):
         raise HoldError("`hold all` takes no value; `hold channel`, `account` and `cycle` take one")
     hold_id = holds.place(chosen.scope, chosen.value, chosen.by, chosen.why, now, chosen.review)
     what = "everything" if chosen.scope == "all" else f"{chosen.scope} {chosen.value}"
     note = ""
     if chosen.scope == "account" and not holds.knows_account(chosen.value):
-        note = f"; no account {chosen.value} was in the book so far: is its id right?"
+        note = f"; nothing of account {chosen.value} was due so far: is its id right?"
     return f"hold {hold_id} stops {what} until a person releases it{note}"
 
 
 def let_go(holds: Holds, chosen: argparse.Namespace, now: datetime) -> str:
+    """Release the chosen holds, with what the action does to their reminders, and say what comes of those."""
     if chosen.hold_ids and (chosen.account, chosen.step, chosen.age) != (None, None, None):
         raise HoldError("name the holds by their numbers, or choose groups by --account, --step and --age: not both")
     hold_ids = chosen.hold_ids or groups(holds, chosen, now)
@@ -138,8 +144,9 @@ def let_go(holds: Holds, chosen: argparse.Namespace, now: datetime) -> str:
     done = acts[chosen.action](hold_ids, chosen.by, now)
     ids = ", ".join(str(hold_id) for hold_id in hold_ids)
     if done == LetGo(0, 0):
-        return f"released {ids}; nothing that it held is of use any more, so nothing goes out for it"
-    return f"released {ids}: {done.going} reminders go out nearest first, {done.dropped} were dropped"
+        return f"released {ids}; {'it' if len(hold_ids) == 1 else 'they'} held no reminder that is still of use"
+    going = "1 reminder goes" if done.going == 1 else f"{done.going} reminders go"
+    return f"released {ids}: {going} out nearest first, {done.dropped} {'was' if done.dropped == 1 else 'were'} dropped"
 
 
 def groups(holds: Holds, chosen: argparse.Namespace, now: datetime) -> list[int]:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Asset, BaseHook, Variable, get_current_context, task
@@ -76,13 +77,13 @@ def ledger_db() -> Iterator[Ledger]:
 
 
 def address_secret() -> bytes:
+    from reminders.addresses import checked_secret
+
     try:
         secret = Variable.get(SECRET)
-    except (KeyError, AirflowRuntimeError) as error:
-        raise ConfigurationError(f"the Variable {SECRET} is missing: set AIRFLOW_VAR_{SECRET.upper()}") from error
-    if len(secret) < 16:
-        raise ConfigurationError(f"the Variable {SECRET} is shorter than 16 characters")
-    return str(secret).encode()
+    except (KeyError, AirflowRuntimeError):
+        secret = None
+    return checked_secret(secret)
 
 
 def cycle_key() -> tuple[datetime, str, bool]:
@@ -104,7 +105,7 @@ def rehearsal() -> str:
     from reminders.store.book import read_book
 
     with ledger_db() as ledger, database("booking_db") as book:
-        return str(rehearse(ledger, lambda *window: read_book(book, *window), now(), address_secret()))
+        return str(rehearse(ledger, partial(read_book, book), now(), address_secret()))
 
 
 @task.short_circuit
@@ -135,7 +136,7 @@ def extract_due() -> int:
 
     logical_date, _, _ = cycle_key()
     with ledger_db() as ledger, database("booking_db") as book:
-        return extract(ledger, lambda *window: read_book(book, *window), logical_date, now(), address_secret())
+        return extract(ledger, partial(read_book, book), logical_date, now(), address_secret())
 
 
 @task
@@ -149,11 +150,11 @@ def merge_ledger() -> dict[str, int]:
 @task
 def triage() -> dict[str, int]:
     """Give every reminder its verdict, and hold what a person must see before it goes; returns counts."""
-    from reminders.cycle.triage import triage as judge
+    from reminders.cycle.triage import triage as triage_cycle
 
     logical_date, kind, _ = cycle_key()
     with ledger_db() as ledger:
-        return judge(ledger, logical_date, kind, now())
+        return triage_cycle(ledger, logical_date, kind, now())
 
 
 @task

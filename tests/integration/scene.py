@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from reminders.addresses import secret_fingerprint
 from reminders.cycle.dispatch import Clock, dispatch
 from reminders.cycle.extract import extract
 from reminders.cycle.preflight import ACCEPT, preflight
@@ -119,7 +120,7 @@ class Scene:
     def prepare(self, logical_date: datetime | None = None, kind: str = "scheduled") -> list[int]:
         """A cycle up to its plan; returns the batch ids."""
         date = logical_date or self.now
-        preflight(self.ledger, ACCEPT, lambda _: None, "fingerprint", self.now)
+        preflight(self.ledger, ACCEPT, lambda _: None, secret_fingerprint(SECRET), self.now)
         extract(self.ledger, self._read, date, self.now, SECRET)
         if not self.has_new_accounts:
             self.owner.execute(KNOWN_ACCOUNTS, {"seen_at": self.now - timedelta(days=7)})

@@ -112,7 +112,7 @@ def test_an_account_that_nobody_has_seen_is_held_with_a_question(scene: Scene, o
 
 def test_a_released_group_goes_and_the_other_stays(backlog: Scene, operate: Operate) -> None:
     said = operate("release", hold_of(backlog, "clinic 1 to 6 hours"), "--by", "Ana")
-    assert said.endswith("1 reminders go out nearest first, 0 were dropped")
+    assert said.endswith("1 reminder goes out nearest first, 0 were dropped")
     assert channels(next_cycle(backlog).reached) == ["email"]
     assert backlog.states()["text", 2] == ("held", "on_hold")
 
@@ -135,7 +135,7 @@ def test_what_is_dropped_never_goes_and_says_so(backlog: Scene, operate: Operate
 
 def test_a_text_that_is_turned_down_goes_by_email_and_keeps_its_step(backlog: Scene, operate: Operate) -> None:
     said = operate("turn-down", hold_of(backlog, "clinic 2 to 6 hours"), "--by", "Ana")
-    assert "1 reminders go out" in said
+    assert "1 reminder goes out" in said
     next_cycle(backlog)
     assert [(c.channel.value, c.address) for c in backlog.reached] == [("email", "ben@example.com")]
     assert backlog.states()["text", 2] == ("delivered", "relay_accepted")
@@ -223,9 +223,24 @@ def test_one_hold_that_is_unknown_releases_none(backlog: Scene, operate: Operate
 def test_releasing_what_has_expired_says_that_nothing_goes(backlog: Scene, operate: Operate) -> None:
     backlog.at(TEXT_IS_OVERDUE - HOUR).cycle()
     said = operate("release", hold_of(backlog, "clinic 2 to 6 hours"), "--by", "Ana")
-    assert "nothing that it held is of use any more" in said
+    assert said.endswith("it held no reminder that is still of use")
     next_cycle(backlog)
     assert backlog.states()["text", 2] == ("expired", "held_too_long")
+
+
+def test_what_a_second_hold_stops_is_counted_and_released_with_it(scene: Scene, operate: Operate) -> None:
+    scene.at(WEDNESDAY_2PM).booked(Booked(OVERDUE))
+    operate("hold", "channel", "email", "--why", "wrong wording", "--by", "Ana")
+    scene.cycle()
+    operate("hold", "account", "clinic", "--why", "wrong number", "--by", "Ben")
+    operate("release", "1", "--by", "Ana")
+    next_cycle(scene)
+    assert not scene.reached
+    assert operate("release", "2", "--by", "Ben") == "released 2: 1 reminder goes out nearest first, 0 were dropped"
+    next_cycle(scene)
+    released_at = scene.now - 5 * MINUTE
+    assert scene.owner.execute("SELECT DISTINCT released_at FROM reminders.contact").fetchall() == [(released_at,)]
+    assert channels(scene.reached) == ["email"]
 
 
 @pytest.mark.parametrize("action", ["drop", "turn-down"])
@@ -358,6 +373,18 @@ def test_a_rehearsal_and_the_cycle_after_it_agree(scene: Scene, operate: Operate
     assert f"would make {len(scene.cycle())} contacts" in said
 
 
-def test_a_rehearsal_without_the_key_is_refused(ledger: TestDatabase) -> None:
-    with pytest.raises(RemindersError, match="AIRFLOW_VAR_REMINDERS_ADDRESS_SECRET is not set"):
-        run(["rehearse"], ledger.airflow_connections(), WEDNESDAY_2PM)
+@pytest.mark.parametrize(
+    ("key", "refusal"),
+    [
+        ("", "missing: set AIRFLOW_VAR_REMINDERS_ADDRESS_SECRET"),
+        ("too short", "shorter than 16 characters"),
+        ("another secret for tests", "not the key that the ledger's addresses were hashed with"),
+    ],
+)
+def test_a_rehearsal_without_the_right_key_is_refused(
+    scene: Scene, ledger: TestDatabase, booking: TestDatabase, key: str, refusal: str
+) -> None:
+    scene.at(WEDNESDAY_2PM).cycle()
+    environment = {**ledger.airflow_connections(), "AIRFLOW_CONN_BOOKING_DB": booking.uri()}
+    with pytest.raises(RemindersError, match=refusal):
+        run(["rehearse"], {**environment, "AIRFLOW_VAR_REMINDERS_ADDRESS_SECRET": key}, scene.now)

@@ -54,6 +54,7 @@ ALTER TABLE reminders.staged_appointment ALTER COLUMN account_zone SET NOT NULL;
 COMMENT ON COLUMN reminders.staged_appointment.account_zone IS
     'Where the office is that is called back; where the book does not say, the client''s own zone.';
 
+-- Given by the decision table of 0011.
 INSERT INTO reminders.verdict VALUES
     ('office_closed', 'expired',
         'the office was closed whenever the client could be called, until the step was no longer useful'),
@@ -70,6 +71,9 @@ LANGUAGE sql STABLE AS $$
        AND extract(isodow FROM p_at AT TIME ZONE p_zone)::smallint = ANY (p_days)
 $$;
 
+COMMENT ON FUNCTION reminders.office_is_open IS
+    'Whether people who call back at p_at reach somebody; p_days are weekdays from 1, Monday.';
+
 CREATE FUNCTION reminders.office_opens_after(p_at timestamptz, p_zone text, p_opens time, p_days smallint[])
 RETURNS timestamptz LANGUAGE sql STABLE AS $$
     SELECT min(opening.at)
@@ -79,6 +83,9 @@ RETURNS timestamptz LANGUAGE sql STABLE AS $$
     WHERE opening.at > p_at AND extract(isodow FROM local.day)::smallint = ANY (p_days)
 $$;
 
+COMMENT ON FUNCTION reminders.office_opens_after IS 'The first opening of the office after p_at, within a week.';
+
+-- As in 0002, and last: a call goes only while the office is open.
 CREATE OR REPLACE FUNCTION reminders.fence_attempts() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, reminders AS $$
 DECLARE breach text; moment timestamptz := reminders.ledger_clock();

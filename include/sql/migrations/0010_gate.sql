@@ -132,11 +132,14 @@ INSERT INTO reminders.verdict VALUES
     ('wait_for_pace', 'deferred', 'the account''s pace, the channel''s rate or a released backlog''s canary lets it go later'),
     ('dropped', 'cancelled', 'a person dropped it');
 
-CREATE FUNCTION reminders.age_of(p_overdue interval) RETURNS text LANGUAGE sql IMMUTABLE AS $$
-    SELECT CASE WHEN p_overdue < interval '15 minutes' THEN 'fresh' WHEN p_overdue < interval '1 hour' THEN 'to 1 hour'
+CREATE FUNCTION reminders.age_of(p_overdue interval, p_overdue_after interval) RETURNS text LANGUAGE sql IMMUTABLE AS $$
+    SELECT CASE WHEN p_overdue < p_overdue_after THEN 'fresh' WHEN p_overdue < interval '1 hour' THEN 'to 1 hour'
                 WHEN p_overdue < interval '6 hours' THEN 'to 6 hours' WHEN p_overdue < interval '1 day' THEN 'to 1 day'
                 ELSE 'older' END
 $$;
+
+COMMENT ON FUNCTION reminders.age_of IS
+    'By how much a reminder is overdue, as the groups are named: so far below gate_bound.overdue_after it is fresh.';
 
 CREATE FUNCTION reminders.measure_volume(p_logical_date timestamptz, p_now timestamptz)
 RETURNS TABLE (account_id text, channel text, is_new boolean, contacts integer, usual_contacts numeric,
@@ -161,21 +164,22 @@ WITH waiting AS (
     WHERE (s.account_id, s.hash) IN (SELECT r.account_id, r.address_hash FROM ready r WHERE r.is_repeated)
     GROUP BY s.account_id, s.hash HAVING count(DISTINCT s.slot_at) > 1
 ), fact AS (
+    -- A row for each contact or reminder that counts. First: what would go now.
     SELECT r.account_id, r.channel, 1 AS contacts, 0 AS implied, 0 AS overdue, r.is_repeated::int AS repeated,
            (k.address_hash IS NOT NULL)::int AS implied_repeated
     FROM ready r LEFT JOIN known k USING (account_id, address_hash)
-    UNION ALL
+    UNION ALL -- What went in this hour, backlogs apart.
     SELECT a.account_id, a.channel, 1, 0, 0, 0, 0 FROM attempt a JOIN contact c USING (contact_id)
     WHERE a.intended_at >= date_trunc('hour', p_now, 'UTC') AND a.intended_at <= p_now AND a.state <> 'not_contacted'
       AND c.released_at IS NULL
-    UNION ALL
+    UNION ALL -- What this hour's flood held.
     SELECT r.account_id, r.channel, 1, 0, 0, 0, 0 FROM reminder r JOIN hold h USING (hold_id)
     WHERE r.ended_at IS NULL AND r.state = 'held' AND h.age = 'fresh' AND h.released_at IS NULL
       AND h.placed_at >= date_trunc('hour', p_now, 'UTC')
     GROUP BY r.account_id, r.channel, r.address_hash
-    UNION ALL
+    UNION ALL -- What is overdue.
     SELECT w.account_id, w.channel, 0, 0, 1, 0, 0 FROM waiting w WHERE w.is_overdue AND w.deferred_for IS NULL
-    UNION ALL
+    UNION ALL -- What came due by the book in the last four hours.
     SELECT s.account_id, s.channel, 0, 1, 0, 0, 0 FROM staged_rung s
     WHERE s.logical_date = p_logical_date AND s.due_at > p_now - interval '4 hours'
 ), measured AS (
@@ -228,6 +232,7 @@ BEGIN
     WITH measured AS MATERIALIZED (
         SELECT * FROM measure_volume(p_logical_date, p_now)
     ), finding AS MATERIALIZED (
+        -- What is wrong, by account and channel.
         SELECT m.account_id, m.channel, CASE
             WHEN gap IS NOT NULL THEN gap
             WHEN m.is_new AND m.account_id <> '*' THEN 'the account is seen for the first time'
@@ -246,8 +251,9 @@ BEGIN
         FROM measured m CROSS JOIN gate_bound b
         CROSS JOIN LATERAL (SELECT CASE m.account_id WHEN '*' THEN b.least_in_all ELSE b.least_of_account END AS least) AS limits
     ), stopped AS MATERIALIZED (
+        -- Whom that stops.
         SELECT * FROM (
-            SELECT r.reminder_id, r.account_id, r.step, age_of(p_now - r.due_at) AS age, coalesce(
+            SELECT r.reminder_id, r.account_id, r.step, age_of(p_now - r.due_at, b.overdue_after) AS age, coalesce(
                 CASE WHEN r.deferred_for IS NULL OR r.deferred_for = 'wait_for_pace'
                      THEN coalesce(own.why_volume, in_all.why_volume) END,
                 CASE WHEN r.due_at < p_now - b.overdue_after THEN coalesce(in_all.why_overdue, own.why_overdue, gap) END) AS why
@@ -262,6 +268,7 @@ BEGIN
               AND coalesce(r.deferred_for, '') NOT IN ('wait_until_due', 'wait_for_lower_rung', 'wait_for_answer')) j
         WHERE j.why IS NOT NULL
     ), placed AS (
+        -- Their groups' holds, new ones beside those in force.
         INSERT INTO hold (scope, scope_value, account_id, step, age, placed_by, why, placed_at, review_at)
         SELECT 'group', concat_ws(' ', s.account_id, s.step, s.age), s.account_id, s.step, s.age, 'triage', min(s.why),
                p_now, p_now + interval '1 hour'
@@ -278,6 +285,7 @@ BEGIN
         WHERE r.reminder_id = s.reminder_id
         RETURNING r.reminder_id
     ), noted AS (
+        -- This hour's volume, for the weeks to come.
         INSERT INTO volume AS v (account_id, channel, hour_at, contacts, overdue, repeated)
         SELECT m.account_id, m.channel, date_trunc('hour', p_now, 'UTC'), m.contacts, m.overdue, m.repeated
         FROM measured m WHERE m.contacts + m.overdue > 0

@@ -1,4 +1,5 @@
--- The decision table again: it names the hold that stops a reminder, and looks at nothing that its verdict does not need.
+-- The decision table again: office hours, a busy line, pace and turned-down email come in; it names the hold that stops a
+-- reminder, and looks at nothing that its verdict does not need.
 SET LOCAL ROLE reminders_owner;
 
 DROP FUNCTION reminders.settle;
@@ -29,12 +30,12 @@ WITH fact AS (
                    AND p.channel IN ('*', r.channel) AND p.reason = 'opted_out') AS has_opted_out,
            EXISTS (SELECT FROM reminders.suppression p WHERE p.address_hash = r.address_hash
                    AND p.channel IN ('*', r.channel) AND p.reason = 'bad_address') AS is_bad_address,
-           coalesce(on_all.hold_id, on_channel.hold_id, on_account.hold_id,
-                    (SELECT min(h.hold_id) FROM reminders.active_hold h
-                     WHERE h.scope = 'cycle' AND h.scope_value::timestamptz = r.logical_date),
+           coalesce(on_all.hold_id, on_channel.hold_id, on_account.hold_id, on_cycle.hold_id,
                     -- A group's hold that is not there is not released either.
                     CASE WHEN of_group.scope = 'group' AND of_group.released_at IS NULL OR of_group.hold_id IS NULL
                          THEN r.hold_id END) AS stopping_hold_id,
+           -- It is noted under its first hold, until that is released.
+           CASE WHEN r.hold_id IS NOT NULL AND of_group.released_at IS NULL THEN r.hold_id END AS noted_hold_id,
            'merge_ledger' IN (on_all.placed_by, on_account.placed_by) AS has_book_hold
     FROM reminders.reminder r
     LEFT JOIN reminders.staged_appointment s
@@ -51,6 +52,10 @@ WITH fact AS (
     LEFT JOIN reminders.active_hold on_all ON on_all.scope = 'all'
     LEFT JOIN reminders.active_hold on_channel ON (on_channel.scope, on_channel.scope_value) = ('channel', r.channel)
     LEFT JOIN reminders.active_hold on_account ON (on_account.scope, on_account.scope_value) = ('account', r.account_id)
+    -- One cycle can be written in several ways.
+    LEFT JOIN (SELECT h.scope_value::timestamptz AS logical_date, min(h.hold_id) AS hold_id
+               FROM reminders.active_hold h WHERE h.scope = 'cycle' GROUP BY 1) AS on_cycle
+        ON on_cycle.logical_date = r.logical_date
     LEFT JOIN reminders.hold of_group ON of_group.hold_id = r.hold_id
     LEFT JOIN LATERAL (
         SELECT bool_or(l.state IN ('pending', 'held', 'sending', 'in_doubt', 'accepted')) AS is_open,
@@ -64,7 +69,8 @@ WITH fact AS (
 ), judged AS MATERIALIZED (
     -- Not f.*: what stands only in the CASE is looked up only for the rows that come to it.
     SELECT f.reminder_id, f.due_at, f.not_before_at, f.answered_by_at, f.zone, f.opens, f.local_day, f.local_time,
-           f.account_zone, f.office_opens, f.office_days, f.last_contact_at, f.min_gap, f.stopping_hold_id, CASE
+           f.account_zone, f.office_opens, f.office_days, f.last_contact_at, f.min_gap,
+           coalesce(f.noted_hold_id, f.stopping_hold_id) AS hold_id, CASE
         WHEN f.slot_at <= p_now THEN 'started'
         -- before lateness: the ladder goes on from that contact, also when the step is over
         WHEN EXISTS (
@@ -139,7 +145,7 @@ SELECT j.reminder_id, j.verdict, v.disposition,
            WHEN 'wait_for_ceiling' THEN ((p_now AT TIME ZONE 'UTC')::date + 1)::timestamp AT TIME ZONE 'UTC'
            WHEN 'wait_for_week' THEN (date_trunc('week', j.local_day::timestamp) + interval '7 days') AT TIME ZONE j.zone
            WHEN 'wait_for_gap' THEN j.last_contact_at + j.min_gap
-       END, CASE j.verdict WHEN 'on_hold' THEN j.stopping_hold_id END
+       END, CASE j.verdict WHEN 'on_hold' THEN j.hold_id END
 FROM judged j JOIN reminders.verdict v USING (verdict)
 $$;
 
@@ -155,13 +161,13 @@ LANGUAGE sql AS $$
             ended_at = CASE WHEN d.disposition NOT IN ('ready', 'deferred', 'held') THEN p_now END,
             deferred_for = CASE WHEN d.disposition IN ('deferred', 'held') THEN d.verdict END,
             not_before_at = CASE WHEN d.disposition = 'deferred' THEN d.not_before_at END,
-            hold_id = coalesce(r.hold_id, d.hold_id)
+            hold_id = coalesce(d.hold_id, r.hold_id)
         FROM verdict d
         WHERE d.reminder_id = r.reminder_id AND r.state IN ('pending', 'held')
           AND (d.disposition <> 'ready' OR r.state = 'held' OR r.deferred_for <> 'wait_for_pace')
           AND (d.disposition NOT IN ('deferred', 'held')
                OR (r.deferred_for, r.not_before_at) IS DISTINCT FROM (d.verdict, d.not_before_at)
-               OR (d.disposition = 'held') <> (r.state = 'held'))
+               OR (d.disposition = 'held') <> (r.state = 'held') OR d.hold_id <> r.hold_id)
         RETURNING r.reminder_id)
     SELECT d.reminder_id, d.disposition, c.reminder_id IS NOT NULL
     FROM verdict d LEFT JOIN changed c USING (reminder_id)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import logging
 from datetime import datetime, timedelta
-from typing import Any
 
-from reminders.store.ledger import Ledger
+from reminders.store.ledger import Ledger, Row
 
 log = logging.getLogger(__name__)
 
-Row = dict[str, Any]
 MOST_NAMED = 20
 
 

@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
-from typing import Any
 
 from reminders.cycle.stops import PAUSED, HoldWatch, PauseWatch, Stops
 from reminders.errors import (
@@ -23,14 +22,13 @@ from reminders.errors import (
     SendError,
 )
 from reminders.model import Acceptance, AccountId, AppointmentId, AttemptId, Channel, Contact, Visit
-from reminders.store.ledger import Ledger
+from reminders.store.ledger import Ledger, Row
 from reminders.wording import Overrides
 
 log = logging.getLogger(__name__)
 
-Row = dict[str, Any]
 Send = Callable[[Contact, datetime, Callable[[], None]], Acceptance]
-LAST_CALL = timedelta(seconds=40)
+NO_GROUP_IN_THE_LAST = timedelta(seconds=40)
 LEASE = timedelta(seconds=60)
 MOST_AT_ONCE = 64
 THREADS_ARE_SEEN_TO_EVERY = 0.1
@@ -175,7 +173,7 @@ def dispatch(
     size = max(1, int(rate))
     stops = Stops(watch, PauseWatch(is_paused, clock.monotonic))
     started = clock.monotonic()
-    last_group_at = started + (time_limit - LAST_CALL).total_seconds()
+    last_group_at = started + (time_limit - NO_GROUP_IN_THE_LAST).total_seconds()
     counts: dict[str, int] = {}
     stopped_by_pause = 0
     waiting = batch["contact_ids"]

@@ -50,16 +50,20 @@ def preflight(
         )
     identity = ledger.identity()
     check_clocks(now, identity["clock"])
-    known = identity["secret_fingerprint"]
-    if known is not None and known != secret_fingerprint:
-        raise PreflightError(
-            "the Variable reminders_address_secret is not the key that the ledger's addresses were hashed with: "
-            "put the old key back, or everybody could be contacted again"
-        )
+    check_secret(identity["secret_fingerprint"], secret_fingerprint)
     if kept != ACCEPT:
         check_memory(identity, read_mark(kept))
     reserved_to = ledger.reserve_attempts(RESERVED_FOR_A_CYCLE, secret_fingerprint)
     keep_mark(json.dumps({**{name: identity[name] for name in IDENTITY}, "reserved_to": reserved_to}))
+
+
+def check_secret(known: str | None, fingerprint: str) -> None:
+    """Raise `PreflightError` when the key in use is not the one that the ledger's addresses were hashed with."""
+    if known not in (None, fingerprint):
+        raise PreflightError(
+            "the Variable reminders_address_secret is not the key that the ledger's addresses were hashed with: "
+            "put the old key back, or everybody could be contacted again"
+        )
 
 
 def check_clocks(now: datetime, clock: datetime) -> None:

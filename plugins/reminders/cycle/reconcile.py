@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any
 
 from reminders.errors import SendError
 from reminders.model import Channel
-from reminders.store.ledger import Ledger
+from reminders.store.ledger import Ledger, Row
 
-Row = dict[str, Any]
 Status = Callable[[Channel, str], tuple[str, str]]
 Final = Callable[[Channel, str, str], tuple[str, str] | None]
 MOST_POLLED = 500

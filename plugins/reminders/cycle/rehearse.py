@@ -9,11 +9,11 @@ from typing import Any
 
 from tabulate import tabulate
 
+from reminders.addresses import secret_fingerprint
 from reminders.capacity import BATCHES, most_contacts
 from reminders.cycle.extract import extract
-from reminders.store.ledger import Ledger
-
-Row = dict[str, Any]
+from reminders.cycle.preflight import check_secret
+from reminders.store.ledger import Ledger, Row
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,11 @@ class Rehearsal:
 
 
 def rehearse(ledger: Ledger, read: Any, now: datetime, secret: bytes) -> Rehearsal:
-    """Rehearse the cycle of `now`: `read` and `secret` as `extract` takes them. Cycles wait meanwhile."""
+    """Rehearse the cycle of `now`: `read` and `secret` as `extract` takes them. Cycles wait meanwhile.
+
+    Raises `PreflightError` when the ledger's addresses were hashed with another secret: nobody would be recognised.
+    """
+    check_secret(ledger.identity()["secret_fingerprint"], secret_fingerprint(secret))
     with ledger.rolled_back():
         extract(ledger, read, now, now, secret)
         ledger.merge(now, "manual", False, now)

@@ -10,12 +10,12 @@ from typing import Any
 
 from reminders.errors import NeverContacted
 from reminders.model import Contact
+from reminders.store.ledger import Row
 
 log = logging.getLogger(__name__)
 
-Row = dict[str, Any]
 HOLDS_ARE_FRESH_FOR = 1.0
-# Together they leave two of the five seconds in which a pause stops everything to the way to the phone.
+# An old answer takes three of the five seconds in which a pause stops everything; two are for the way to the phone.
 PAUSE_IS_ASKED_AFTER = 1.0
 ANSWER_COUNTS_FOR = 3.0
 PAUSED = "paused"

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import logging
 from datetime import datetime
-from typing import Any
 
-from reminders.store.ledger import Ledger
+from reminders.store.ledger import Ledger, Row
 
 log = logging.getLogger(__name__)
-
-Row = dict[str, Any]
 
 
 def triage(ledger: Ledger, logical_date: datetime, run_kind: str, now: datetime) -> Row:
     """Triage the cycle of `logical_date` and return what `Ledger.triage` does.
 
-    The log names each group that the gate has stopped, with how many reminders it has and why: ids and figures only.
+    The log names each group that is newly held, with how many reminders it has and why, in ids and figures only; what
+    joins one that is held already is only counted.
     """
     counts = ledger.triage(logical_date, run_kind, now)
     if counts["held"]:

@@ -1,4 +1,4 @@
-"""The stops, as a person places and releases them: each method is one transaction under the operator's role."""
+"""Holds, as a person places and releases them: each method is one transaction under the operator's role."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Holds:
             return self._ledger.rows("holds_in_force", now=now)
 
     def place(self, scope: str, value: str, who: str, why: str, now: datetime, review_in: timedelta) -> int:
-        """Stop a scope at once and return the hold's id; `value` is its account, channel or logical date, or empty.
+        """Hold a scope at once and return the hold's id; `value` is its account, channel or logical date, or empty.
 
         Raises `HoldError` when one is in force already, or when the scope or its value make no sense.
         """
@@ -42,7 +42,7 @@ class Holds:
         try:
             with self._ledger.acting_as(OPERATOR):
                 placed = self._ledger.rows(
-                    "place_operators_hold", **wanted, who=who, why=why, now=now, review_at=now + review_in
+                    "place_hold", **wanted, placed_by=who, why=why, now=now, review_at=now + review_in
                 )
                 others = [] if placed else self._ledger.rows("hold_of_scope", **wanted)
         except psycopg.errors.CheckViolation as error:
@@ -57,7 +57,7 @@ class Holds:
         return int(placed[0]["hold_id"])
 
     def knows_account(self, account_id: str) -> bool:
-        """Whether the account was ever in the book that a cycle read."""
+        """Whether anything of the account was ever due."""
         with self._ledger.acting_as(OPERATOR):
             return bool(self._ledger.rows("account_seen", account_id=account_id))
 

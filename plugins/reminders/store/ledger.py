@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -27,6 +27,8 @@ MOST_STEPS = 20
 MOST_TRIES = 5
 
 Row = dict[str, Any]
+# After so long people are reminded of a hold that nobody gave a time for.
+REVIEW_IN = timedelta(hours=1)
 Connection = psycopg.Connection[Any]
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -128,7 +130,7 @@ class Ledger:
         return sorted({name for name, _ in present ^ recorded})
 
     def identity(self) -> Row:
-        """Which database this is: system_identifier, timeline, database_oid, reserved_to, secret_fingerprint."""
+        """Which database this is: system_identifier, timeline, database_oid, reserved_to, secret_fingerprint, clock."""
         with self.acting_as(PLANNER):
             return self._one("identity")
 
@@ -220,6 +222,7 @@ class Ledger:
             self.connection.execute(
                 statement("place_hold"),
                 {
+                    "review_at": now + REVIEW_IN,
                     "scope": "all" if everything else "account",
                     "scope_value": "" if everything else row["account_id"],
                     "placed_by": "merge_ledger",
