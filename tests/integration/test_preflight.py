@@ -11,14 +11,15 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from reminders.addresses import secret_fingerprint
 from reminders.cycle.preflight import ACCEPT, preflight
 from reminders.errors import PreflightError, SchemaError
 from reminders.store.guards import CONSTRAINTS, ROLES, TRIGGERS, UNIQUE_INDEXES
 from reminders.store.ledger import Ledger
 from tests.databases import SharedServer, TestDatabase, fill_ledger
-from tests.integration.scene import HOUR, MINUTE, WEDNESDAY_2PM, Booked, Scene
+from tests.integration.scene import HOUR, MINUTE, SECRET, WEDNESDAY_2PM, Booked, Scene
 
-FINGERPRINT = "fingerprint"
+FINGERPRINT = secret_fingerprint(SECRET)
 
 # What a migration made that is no guard of a promise: keys that only identify rows, and checks of what a person types.
 NO_GUARDS = {
