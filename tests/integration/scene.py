@@ -33,6 +33,11 @@ GOOD_CYCLE = """
 INSERT INTO reminders.cycle (logical_date, run_kind, has_own_date, started_at, closed_at, is_good)
 VALUES (%(date)s, 'scheduled', true, %(date)s, %(date)s, true)
 """
+PLACE = """
+INSERT INTO reminders.hold (scope, scope_value, placed_by, why, placed_at, review_at)
+VALUES (%(scope)s, %(value)s, 'Ana', 'a look', %(now)s, %(now)s::timestamptz + interval '1 hour')
+"""
+RELEASE = "UPDATE reminders.hold SET released_at = %(now)s, released_by = 'Ana' WHERE released_at IS NULL"
 KNOWN_ACCOUNTS = """
 INSERT INTO reminders.account_seen SELECT DISTINCT account_id, %(seen_at)s::timestamptz
 FROM reminders.staged_appointment ON CONFLICT DO NOTHING
@@ -177,6 +182,14 @@ class Scene:
         before = len(self.reached)
         self.send(self.prepare(logical_date, kind))
         return self.reached[before:]
+
+    def hold(self, scope: str = "all", value: str = "") -> None:
+        """A person stops a scope."""
+        self.owner.execute(PLACE, {"scope": scope, "value": value, "now": self.now})
+
+    def release(self) -> None:
+        """A person releases every hold that is in force."""
+        self.owner.execute(RELEASE, {"now": self.now})
 
     def cycles(self, count: int, every: timedelta = 5 * MINUTE) -> list[Contact]:
         """`count` cycles, the first of them now; returns the contacts that reached somebody in them."""

@@ -18,11 +18,6 @@ from tests.integration.scene import HOUR, MINUTE, SECRET, WEDNESDAY_2PM, Booked,
 
 VISIT = WEDNESDAY_2PM + 48 * HOUR
 TEXT_IS_DUE = WEDNESDAY_2PM + 20 * HOUR
-HOLD = "INSERT INTO reminders.hold (scope, scope_value, placed_by, why, review_at) VALUES "
-
-
-def release(scene: Scene) -> None:
-    scene.owner.execute("UPDATE reminders.hold SET released_at = now(), released_by = 'op' WHERE released_at IS NULL")
 
 
 def clients(count: int, **changes: Any) -> list[Booked]:
@@ -31,7 +26,7 @@ def clients(count: int, **changes: Any) -> list[Booked]:
 
 def held_evening(scene: Scene, count: int = 20) -> Scene:
     """Twenty emails wait for a hold to be released."""
-    scene.owner.execute(HOLD + "('all', '', 'op', 'x', now())")
+    scene.hold()
     scene.at(WEDNESDAY_2PM).booked(*clients(count)).cycle()
     return scene.at(WEDNESDAY_2PM + 5 * MINUTE)
 
@@ -48,20 +43,20 @@ def test_a_book_that_stays_shrunken_for_two_cycles_cancels_nothing(scene: Scene)
     scene.cycle()
     scene.at(WEDNESDAY_2PM + 10 * MINUTE).cycle()
     scene.book.update(whole)
-    release(scene)
+    scene.release()
     scene.at(WEDNESDAY_2PM + 40 * MINUTE).cycles(5)
     assert len(scene.reached) == 20
 
 
 def test_a_book_that_a_person_has_looked_at_is_believed(scene: Scene) -> None:
     """A true mass cancellation is held until its release, ends with the next cycle, and is not held again."""
-    scene.owner.execute(HOLD + "('channel', 'email', 'op', 'x', now())")
+    scene.hold("channel", "email")
     scene.at(WEDNESDAY_2PM).booked(*clients(20)).cycle()
     for name in list(scene.book)[:10]:
         del scene.book[name]
     scene.at(WEDNESDAY_2PM + 5 * MINUTE).cycle()
     assert {state for state, _ in scene.states().values()} == {"held"}
-    release(scene)
+    scene.release()
     assert len(scene.at(WEDNESDAY_2PM + 10 * MINUTE).cycles(3)) == 10
     assert sorted(set(scene.states().values())) == [("cancelled", "not_in_book"), ("delivered", "relay_accepted")]
     assert scene.ledger.holds() == []
@@ -76,7 +71,7 @@ def test_a_shrunken_book_after_a_day_without_cycles_cancels_nothing(scene: Scene
     scene.at(WEDNESDAY_2PM + 25 * HOUR).cycle()
     assert ("cancelled", "not_in_book") not in scene.states().values()
     scene.book.update(whole)
-    release(scene)
+    scene.release()
     scene.at(WEDNESDAY_2PM + 26 * HOUR).cycles(5)
     assert channels(scene.reached).count("email") == 20
 
@@ -88,7 +83,7 @@ def test_a_shrunken_book_in_a_backfill_cancels_nothing(scene: Scene) -> None:
     scene.book.clear()
     scene.prepare(WEDNESDAY_2PM, kind="backfill")
     scene.book.update(whole)
-    release(scene)
+    scene.release()
     scene.at(WEDNESDAY_2PM + 10 * MINUTE).cycles(5)
     assert len(scene.reached) == 20
 
@@ -99,7 +94,7 @@ def test_a_row_that_is_missing_for_one_cycle_is_still_reminded(scene: Scene) -> 
     row = scene.book.pop("a0")
     scene.cycle()
     scene.booked(row)
-    release(scene)
+    scene.release()
     assert len(scene.at(WEDNESDAY_2PM + 10 * MINUTE).cycle()) == 1
 
 
@@ -108,7 +103,7 @@ def test_a_slip_of_the_office_that_is_corrected_at_once_is_still_reminded(scene:
     held_evening(scene, 1)
     scene.changed("a0", starts_at=VISIT + HOUR).cycle()
     scene.changed("a0", starts_at=VISIT)
-    release(scene)
+    scene.release()
     assert len(scene.at(WEDNESDAY_2PM + 10 * MINUTE).cycle()) == 1
 
 
@@ -117,21 +112,21 @@ def test_an_appointment_cancelled_by_mistake_and_reinstated_is_still_reminded(sc
     held_evening(scene, 1)
     scene.changed("a0", status="cancelled").cycle()
     scene.changed("a0", status="booked")
-    release(scene)
+    scene.release()
     assert len(scene.at(WEDNESDAY_2PM + 10 * MINUTE).cycle()) == 1
 
 
 def test_a_book_that_lost_its_clients_for_one_cycle_suppresses_nobody(scene: Scene) -> None:
     """The client table is reloaded: all appointments are there, no address is, and everything due ends no_address."""
     scene.at(WEDNESDAY_2PM - 5 * MINUTE).booked(*clients(20))
-    scene.owner.execute(HOLD + "('channel', 'email', 'op', 'x', now())")
+    scene.hold("channel", "email")
     scene.cycle()
     for name in list(scene.book):
         scene.changed(name, client_email=None, client_phone=None, client_name=None)
     assert scene.at(WEDNESDAY_2PM).cycle() == []
     for i, name in enumerate(list(scene.book)):
         scene.changed(name, client_email=f"client{i}@example.com")
-    release(scene)
+    scene.release()
     assert len(scene.at(WEDNESDAY_2PM + 5 * MINUTE).cycles(5)) == 20
 
 
@@ -206,7 +201,8 @@ def test_what_a_strange_status_stopped_says_so(scene: Scene) -> None:
         "INSERT INTO reminders.account_policy (account_id, closes) VALUES ('smith', '24:00')",
         "INSERT INTO reminders.cadence_step (account_id, step, channel, lead, useful_until, wait)"
         " VALUES ('smith', 1, 'email', '2 days', '1 day', 'infinity')",
-        HOLD + "('cycle', 'scheduled__2026-02-11T14:00', 'op', 'x', now())",
+        "INSERT INTO reminders.hold (scope, scope_value, placed_by, why, review_at)"
+        " VALUES ('cycle', 'scheduled__2026-02-11T14:00', 'op', 'x', now())",
         "UPDATE reminders.cadence_step SET account_id = 'smith' WHERE account_id = '*'",
         "UPDATE reminders.account_policy SET account_id = 'smith' WHERE account_id = '*'",
     ],
@@ -287,11 +283,11 @@ def test_one_strange_row_stops_nobody_else(scene: Scene, real_book: RealBook, ch
 @pytest.mark.parametrize("to", ["infinity", "9999-12-31 23:00:00Z", "-infinity", "0001-01-01 00:00:00Z", "9999-12-31Z"])
 def test_an_appointment_moved_to_no_date_stops_nobody_else(scene: Scene, real_book: RealBook, to: str) -> None:
     """'Unscheduled' is often 9999-12-31 or infinity: read by id because its reminder is open, it fails every cycle."""
-    scene.owner.execute(HOLD + "('channel', 'email', 'op', 'x', now())")
+    scene.hold("channel", "email")
     real_book.appointment("strange", "d", VISIT)
     scene.cycle()
     real_book.owner.execute("UPDATE booking.appointment SET starts_at = %s WHERE appointment_id = 'strange'", (to,))
-    release(scene)
+    scene.release()
     scene.at(WEDNESDAY_2PM + 5 * MINUTE).cycle()
     assert "ada@example.com" in [c.address for c in scene.reached]
 
@@ -329,7 +325,7 @@ def test_a_run_that_a_wrong_clock_dated_ahead_freezes_nothing(scene: Scene) -> N
     """Theoretical (cycle_key and preflight refuse it unless both clocks are wrong): adopted_by tomorrow, no cycle until
     then adopts, judges or sends it."""
     scene.at(WEDNESDAY_2PM).booked(Booked(VISIT))
-    scene.owner.execute(HOLD + "('all', '', 'op', 'x', now())")
+    scene.hold()
     scene.cycle(WEDNESDAY_2PM + 20 * HOUR)
-    release(scene)
+    scene.release()
     assert len(scene.at(WEDNESDAY_2PM + 5 * MINUTE).cycle()) == 1

@@ -137,9 +137,9 @@ def test_a_suppressed_email_alone_opens_the_text_and_not_the_call(scene: Scene) 
 def test_a_house_ladder_cut_to_its_call_does_not_ring_whom_we_missed(scene: Scene) -> None:
     """Held: rungs missed under the old ladder stay in the ledger, and the call finds no proof."""
     scene.booked(Booked(VISIT))
-    scene.owner.execute("INSERT INTO reminders.hold (scope, placed_by, why, review_at) VALUES ('all', 'o', 'x', now())")
-    scene.at(VISIT - 20 * HOUR).cycle()
-    scene.owner.execute("UPDATE reminders.hold SET released_at = now(), released_by = 'o'")
+    scene.at(VISIT - 20 * HOUR).hold()
+    scene.cycle()
+    scene.release()
     own_ladder(scene, "3, 'call', '4 hours', '1 hour', '0'")
     scene.at(VISIT - 1.5 * HOUR).cycle()
     assert "call" not in channels(scene.reached)

@@ -80,8 +80,7 @@ def test_a_notice_is_never_in_one_email_with_a_reminder(emailed: Scene) -> None:
 
 
 def test_a_notice_waits_for_holds_like_everything_else(emailed: Scene) -> None:
-    hold = "INSERT INTO reminders.hold (scope, placed_by, why, review_at) VALUES ('all', 'op', 'x', now())"
-    emailed.owner.execute(hold)
+    emailed.hold()
     assert emailed.changed(status="cancelled").cycle() == []
     assert emailed.states()["appointment-1", 0] == ("held", "on_hold")
 

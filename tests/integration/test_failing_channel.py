@@ -62,12 +62,6 @@ def held_by(scene: Scene) -> list[str]:
     return [row[2] for row in scene.owner.execute(HOLDS).fetchall()]
 
 
-def release(scene: Scene) -> None:
-    scene.owner.execute(
-        "UPDATE reminders.hold SET released_at = %s, released_by = 'a person' WHERE released_at IS NULL", (scene.now,)
-    )
-
-
 @pytest.fixture(autouse=True)
 def wide_gate(scene: Scene) -> None:
     """A whole practice's texts come due at once here, and it is the channel that stops them."""
@@ -189,12 +183,11 @@ def test_another_channel_goes_on(open_shop: Scene) -> None:
 def test_a_release_starts_afresh(open_shop: Scene) -> None:
     """What was begun before it and comes to be known after it does not count, nor does doubt that ends."""
     send(open_shop, 12, raising(Doubtful("timeout")))
-    release(open_shop.at(WEDNESDAY_2PM + 10 * MINUTE))
+    open_shop.at(WEDNESDAY_2PM + 10 * MINUTE).release()
     late = send(open_shop, 12, accepted, first=20)
-    release(open_shop.at(WEDNESDAY_2PM + 11 * MINUTE))
-    open_shop.owner.execute("INSERT INTO reminders.hold (scope, scope_value, placed_by, why, review_at)"
-                            " VALUES ('channel', 'sms', 'an operator', 'x', now())")  # fmt: skip
-    release(open_shop.at(WEDNESDAY_2PM + 12 * MINUTE))
+    open_shop.at(WEDNESDAY_2PM + 11 * MINUTE).release()
+    open_shop.hold("channel", "sms")
+    open_shop.at(WEDNESDAY_2PM + 12 * MINUTE).release()
     came(open_shop.at(WEDNESDAY_2PM + 13 * MINUTE), late, "undelivered", "unreachable")
     close_dead(open_shop.ledger, WEDNESDAY_2PM + 121 * MINUTE)
     assert held_by(open_shop) == []

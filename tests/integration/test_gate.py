@@ -101,7 +101,7 @@ def test_a_released_backlog_goes_nearest_first_at_the_accounts_pace_after_a_cana
     scene.at(WEDNESDAY_2PM).booked(*late).cycle()
     assert not scene.reached
     scene.has_gap = False
-    release(scene)
+    scene.release()
     waves = [sorted(c.address for c in scene.at(scene.now + 5 * MINUTE).cycle()) for _ in range(5)]
     assert [len(wave) for wave in waves] == [5, 6, 6, 3, 0]
     assert list(chain(*waves)) == [f"late{i:02}@example.com" for i in range(20)]
@@ -116,7 +116,7 @@ def test_the_rest_of_a_released_backlog_waits_until_its_canary_is_delivered(scen
     ]
     scene.at(WEDNESDAY_2PM).booked(*texts).cycle()
     scene.has_gap = False
-    release(scene)
+    scene.release()
     asked: list[Contact] = []
 
     def takes_it(contact: Contact) -> Acceptance:
@@ -129,16 +129,10 @@ def test_the_rest_of_a_released_backlog_waits_until_its_canary_is_delivered(scen
     assert len(asked) == 5
 
 
-def release(scene: Scene, who: str = "Ana") -> None:
-    scene.owner.execute(
-        "UPDATE reminders.hold SET released_at = %s, released_by = %s WHERE released_at IS NULL", (scene.now, who)
-    )
-
-
 def test_what_a_person_has_released_is_not_held_again(scene: Scene) -> None:
     scene.has_gap = True
     scene.at(WEDNESDAY_2PM).booked(Booked(OVERDUE)).cycle()
-    release(scene)
+    scene.release()
     scene.at(WEDNESDAY_2PM + 5 * MINUTE).cycle()
     assert scene.addresses() == ["ada@example.com"]
 
@@ -146,18 +140,16 @@ def test_what_a_person_has_released_is_not_held_again(scene: Scene) -> None:
 def test_what_was_released_before_a_gap_is_held_again_after_it(scene: Scene) -> None:
     """A short hold in the morning is released, and then nothing runs for a day: nobody has judged that backlog."""
     scene.at(WEDNESDAY_2PM).booked(Booked(FRESH))
-    scene.owner.execute(
-        "INSERT INTO reminders.hold (scope, placed_by, why, review_at) VALUES ('all', 'Ana', 'a look', now())"
-    )
+    scene.hold()
     scene.cycle()
-    release(scene)
+    scene.release()
     scene.at(WEDNESDAY_2PM + 5 * MINUTE).prepare()
     scene.ledger.close(scene.now, True, scene.now)
     scene.has_gap = True
     scene.at(WEDNESDAY_2PM + 8 * HOUR).cycle()
     assert not scene.reached
     assert [why[:13] for _, why in scene.holds()] == ["no good cycle"]
-    release(scene)
+    scene.release()
     assert len(scene.at(scene.now + 5 * MINUTE).cycle()) == 1
 
 
@@ -170,7 +162,7 @@ def test_a_backlog_that_waits_for_its_canary_keeps_no_fresh_reminder_of_its_numb
         scene.booked(Booked(visit + place * MINUTE, f"v{place}", "vet", client_email=None, client_phone=number))
     scene.at(WEDNESDAY_2PM).cycle()
     scene.has_gap = False
-    release(scene)
+    scene.release()
     last = "+442079460007"
     scene.at(WEDNESDAY_2PM + 5 * MINUTE)
     scene.booked(Booked(WEDNESDAY_2PM + DAY, "c", client_email=None, client_phone=last)).cycle()

@@ -218,13 +218,11 @@ def test_each_failure_is_a_decision(
 def test_a_hold_stops_the_next_contact(scene: Scene) -> None:
     scene.at(WEDNESDAY_2PM).booked(Booked(WEDNESDAY_2PM + 48 * HOUR))
     batches = scene.prepare()
-    scene.owner.execute(
-        "INSERT INTO reminders.hold (scope, placed_by, why, review_at) VALUES ('all', 'op', 'x', now())"
-    )
+    scene.hold()
     scene.send(batches)
     assert scene.reached == []
     assert scene.states()["appointment-1", 1] == ("held", "on_hold")
-    scene.owner.execute("UPDATE reminders.hold SET released_at = now(), released_by = 'op'")
+    scene.release()
     assert channels(scene.at(WEDNESDAY_2PM + 5 * MINUTE).cycle()) == ["email"]
 
 
