@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 import psycopg
 import pytest
 
-from reminders.errors import ConfigurationError, HoldError, RemindersError
+from reminders.errors import ConfigurationError, HoldError, Misconfigured, RemindersError
+from reminders.model import Acceptance, Contact
 from reminders.operate import run
 from reminders.store.holds import Holds, LetGo
 from tests.databases import TestDatabase
@@ -78,6 +79,21 @@ def test_the_list_says_who_why_when_and_when_to_look_again(scene: Scene, operate
         assert said in listed
     scene.at(WEDNESDAY_2PM + 3 * HOUR)
     assert "16:00 (over)" in operate("holds")
+
+
+def test_what_a_refusal_of_our_configuration_holds_is_counted_with_its_hold(scene: Scene, ledger: TestDatabase) -> None:
+    """Dispatch holds the text and does not write by which hold; whoever releases that one is told that a text goes."""
+
+    def refuse(_contact: Contact) -> Acceptance:
+        raise Misconfigured("misconfigured", "20003")
+
+    scene.at(WEDNESDAY_2PM).booked(Booked(TEXT_IS_OVERDUE + HOUR, client_email=None)).answer = refuse
+    scene.cycle()
+    next_cycle(scene)
+    holds = Holds(ledger.connect("reminders_operator"))
+    [hold] = holds.in_force(scene.now)
+    assert (hold["placed_by"], hold["scope_value"], hold["reminders"]) == ("dispatch", "sms", 1)
+    assert holds.release([hold["hold_id"]], "Ana", scene.now) == LetGo(1, 0)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,396 @@
+"""Every guard of the release proved by its absence, row by row: without it, and it alone, what it refuses is accepted.
+
+What the drills of `make chaos` notice or not depends on the code of today; a row of these tables does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+import pytest
+
+from reminders.model import Acceptance
+from reminders.store.guards import CONSTRAINTS, ROLES, TRIGGERS, UNIQUE_INDEXES
+from reminders.store.ledger import Ledger
+from tests.databases import SharedServer, fill_ledger
+from tests.integration.scene import EMAIL_IS_DUE, HOUR, MINUTE, WEDNESDAY_2PM, Booked, Scene
+
+Connection = psycopg.Connection[Any]
+Statements = tuple[str, ...]
+
+NOW = "reminders.ledger_clock()"
+PLANNED_AT = WEDNESDAY_2PM + 15 * MINUTE
+# The last contact that was planned: nobody has tried it.
+PLANNED = "contact_id = (SELECT max(contact_id) FROM reminders.contact)"
+PLANNED_ADDRESS = f"address_hash = (SELECT address_hash FROM reminders.contact WHERE {PLANNED})"
+EVENT = "INSERT INTO reminders.provider_event (provider_id, provider_status) VALUES ('SM1', 'sent')"
+HOLD = f"INSERT INTO reminders.hold (scope, placed_by, why, review_at) VALUES ('all', 'Ana', 'a look', {NOW})"
+# Of two contacts of an address, a minute and a half apart, neither gap nor cap refuses the second.
+GENEROUS = (
+    "UPDATE reminders.account_policy SET phone_gap = '1 minute', phone_daily_cap = 9, phone_weekly_cap = 9",
+    "UPDATE reminders.address_cap SET cap = 9",
+)
+SOON = f"{NOW} + interval '90 seconds'"
+AT_TEN_IN_THE_EVENING = "UPDATE reminders.clock SET shift = shift + interval '8 hours'"
+
+OWNER, OPERATOR, WEBHOOK = "reminders_owner", "reminders_operator", "reminders_webhook"
+PLANNER, DISPATCHER = "reminders_planner", "reminders_dispatcher"
+
+
+def insert(table: str, columns: dict[str, str], source: str = "") -> str:
+    return f"INSERT INTO reminders.{table} ({', '.join(columns)}) SELECT {', '.join(columns.values())} {source}"
+
+
+def reminder(source: str = "", **changed: str) -> Statements:
+    """What the MERGE inserts, with `changed` columns (SQL)."""
+    columns = {
+        "account_id": "'clinic'", "appointment_id": "'another'", "step": "2", "channel": "'sms'",
+        "slot_at": f"'{EMAIL_IS_DUE}'", "due_at": f"'{WEDNESDAY_2PM}'", "expires_at": f"'{WEDNESDAY_2PM + HOUR}'",
+        "logical_date": f"'{PLANNED_AT}'", "adopted_by": f"'{PLANNED_AT}'",
+    }  # fmt: skip
+    return (insert("reminder", {**columns, **changed}, source),)
+
+
+def lock(at: str = NOW) -> str:
+    return f"SELECT reminders.lock_for_intent(ARRAY(SELECT contact_id FROM reminders.contact WHERE {PLANNED}), {at})"
+
+
+def attempt(*locks: str, **changed: str) -> Statements:
+    """An intent that asks nothing, as of a careless deploy: for the planned contact, with `changed` columns (SQL)."""
+    columns = {
+        "contact_id": "contact_id", "account_id": "account_id", "channel": "channel", "address_hash": "address_hash",
+        "address": "'x'", "address_country": "'GB'", "address_type": "'mobile'", "zone": "zone",
+        "local_day": f"({NOW} AT TIME ZONE zone)::date", "book_read_at": NOW, "intended_at": NOW,
+        "deadline_at": f"{NOW} + interval '1 minute'",
+    }  # fmt: skip
+    return (
+        *(locks or (lock(),)),
+        "INSERT INTO reminders.contact_guard (contact_id, account_id, address_hash, slot_at, step)"
+        " SELECT c.contact_id, c.account_id, c.address_hash, r.slot_at, r.step FROM reminders.contact c"
+        " JOIN reminders.contact_member USING (contact_id) JOIN reminders.reminder r USING (reminder_id)"
+        f" WHERE c.{PLANNED}",
+        f"UPDATE reminders.reminder r SET state = 'sending', contact_id = m.contact_id, sent_at = {NOW}"
+        f" FROM reminders.contact_member m WHERE m.reminder_id = r.reminder_id AND m.{PLANNED}",
+        insert("attempt", {**columns, **changed}, f"FROM reminders.contact WHERE {PLANNED}"),
+    )
+
+
+def call(step: int) -> Statements:
+    """A call to the planned number, without a rung below, becomes what is planned."""
+    return (
+        *reminder(step=str(step), channel="'call'", address_hash="address_hash", appointment_id="'planned'",
+                  source=f"FROM reminders.contact WHERE {PLANNED}"),
+        "INSERT INTO reminders.contact (batch_id, account_id, channel, address_hash, zone, place)"
+        f" SELECT batch_id, account_id, 'call', address_hash, zone, place FROM reminders.contact WHERE {PLANNED}",
+        "INSERT INTO reminders.contact_member SELECT max(contact_id), (SELECT max(reminder_id) FROM reminders.reminder)"
+        " FROM reminders.contact",
+    )  # fmt: skip
+
+
+def of(appointment: str, change: str) -> Statements:
+    """A change of the text for this appointment."""
+    return (f"UPDATE reminders.reminder SET {change} WHERE appointment_id = '{appointment}' AND step = 2",)
+
+
+def again(table: str) -> Statements:
+    return (f"INSERT INTO reminders.{table} SELECT * FROM reminders.{table} LIMIT 1",)
+
+
+def removal(table: str, where: str = "") -> tuple[Statements, ...]:
+    return (f"DELETE FROM reminders.{table} {where}",), (f"TRUNCATE reminders.{table} CASCADE",)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """The last statement of each of `cases`, run as `role`, is refused by `guard`, under the name that is `raised`.
+
+    `before` happens first, as the superuser. `role` is the owner where no role of the running system has the right:
+    then that is tested too. `also` says what else refuses the like, though not these cases.
+    """
+
+    guard: str
+    role: str
+    cases: tuple[Statements, ...]
+    before: Statements = ()
+    also: str = ""
+    raised: str = ""
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A guard that refuses nothing: after `statements`, the `question`'s answer is `with_it`, or `without` it."""
+
+    guard: str
+    role: str
+    statements: Statements
+    question: str
+    with_it: tuple[Any, ...]
+    without: tuple[Any, ...]
+
+
+REFUSALS = [
+    # What a reminder says of itself
+    Refusal("reminder_once", PLANNER, (reminder(),), before=reminder()),
+    Refusal("ended_has_time_and_reason", PLANNER, (
+        of("planned", "reason = 'too_late'"),
+        of("planned", f"ended_at = {NOW}, reason = 'too_late'"),
+        of("planned", "state = 'expired', reason = 'too_late'"),
+        of("planned", f"state = 'expired', ended_at = {NOW}"),
+    )),
+    Refusal("contacted_has_contact", DISPATCHER, (
+        of("planned", "state = 'sending'"),
+        of("planned", f"state = 'sending', sent_at = {NOW}"),
+        of("planned", "state = 'sending', contact_id = 1"),
+    )),
+    Refusal("delivered_has_evidence", DISPATCHER, (
+        of("open-0", f"state = 'delivered', ended_at = {NOW}, reason = 'x', delivered_at = {NOW}"),
+        of("open-0", f"state = 'delivered', ended_at = {NOW}, reason = 'x', delivery_evidence = 'read'"),
+    )),
+    Refusal("cancellation_is_an_email", PLANNER, (reminder(step="0"), reminder(step="0", channel="'call'"))),
+    Refusal("window_runs_forward", PLANNER, (
+        reminder(expires_at=f"'{WEDNESDAY_2PM}'"),
+        reminder(expires_at=f"'{EMAIL_IS_DUE + MINUTE}'"),
+    )),
+    Refusal("slot_is_a_minute", PLANNER, (reminder(slot_at=f"timestamptz '{EMAIL_IS_DUE}' + interval '1 second'"),)),
+    Refusal("turned_down_to_email", OPERATOR, (
+        of("held", "turned_down_from = 'sms'"),
+        of("held", "turned_down_from = 'email'"),
+    )),
+    # How a reminder moves
+    Refusal("reminder.transition_allowed", DISPATCHER, (
+        of("delivered", "state = 'pending', ended_at = NULL, reason = NULL"),
+        of("delivered", "state = 'failed'"),
+        of("open-0", "state = 'pending'"),
+        of("held", "state = 'pending'"),
+    ), raised="transition_allowed"),
+    Refusal("reminder.begins_pending", PLANNER, (
+        reminder(state="'expired'", ended_at=NOW, reason="'too_late'"),
+        reminder(state="'held'"),
+    ), before=("GRANT INSERT (state, ended_at, reason) ON reminders.reminder TO reminders_planner",),
+        raised="transition_allowed", also="rights: no role may insert the column state, which is granted here first"),
+    Refusal("reminder.never_rewritten", PLANNER, (
+        of("delivered", "address_hash = '\\x01'"),
+        of("delivered", "address_masked = 'x'"),
+        of("open-0", "adopted_by = adopted_by + interval '1 day'"),
+    ), raised="never_rewritten"),
+    Refusal("reminder.hold_is_kept", PLANNER, (
+        of("held", "hold_id = NULL"),
+        of("held", "hold_id = hold_id + 1"),
+    ), raised="hold_is_kept"),
+    Refusal("reminder.never_louder", OPERATOR, (
+        of("held", "channel = 'call'"),
+        of("held", "channel = 'email'"),
+        of("planned", "channel = 'call'"),
+        of("planned", "channel = 'email', turned_down_from = 'sms'"),
+    ), raised="never_louder", also="never_rewritten, once it is sent"),
+    Refusal("reminder.never_deleted", OWNER, removal("reminder", "WHERE appointment_id = 'held'"),
+            raised="never_deleted", also="contact_member's foreign key, once it is planned"),
+    # What an attempt says of itself
+    Refusal("attempt_is_of_its_contact", DISPATCHER, (attempt(zone="'America/Los_Angeles'"),),
+            before=(AT_TEN_IN_THE_EVENING,), also="contact_is_guarded, for all but the zone"),
+    Refusal("local_day_is_right", DISPATCHER, (
+        attempt(lock(), lock(f"{NOW} - interval '1 day'"), local_day=f"{NOW}::date - 1"),
+    ), also="contact_is_counted, while the other day has no row of its own"),
+    Refusal("attempt_ended", DISPATCHER, (
+        (f"UPDATE reminders.attempt SET ended_at = {NOW} WHERE state = 'accepted'",),
+        ("UPDATE reminders.attempt SET state = 'undelivered', reason = 'busy' WHERE state = 'accepted'",),
+    )),
+    Refusal("attempt_deadline", DISPATCHER, (
+        attempt(deadline_at=f"{NOW} + interval '11 minutes'"),
+        attempt(deadline_at=f"{NOW} - interval '1 minute'"),
+    )),
+    Refusal("book_is_fresh", DISPATCHER, (attempt(book_read_at=f"{NOW} - interval '11 minutes'"),)),
+    Refusal("number_may_be_dialled", DISPATCHER, (
+        attempt(address_type="'premium_rate'"),
+        attempt(address_type="'shared_cost'"),
+    ), also="country_permitted, for a number without country"),
+    Refusal("attempt.fenced", DISPATCHER, (attempt(),), before=(AT_TEN_IN_THE_EVENING,), raised="not_in_quiet_hours"),
+    Refusal("attempt.gated", DISPATCHER, (attempt(),), before=("UPDATE reminders.cycle SET judged_at = NULL",),
+            raised="cycle_was_judged"),
+    # How an attempt moves
+    Refusal("attempt.attempt_moves_forward", DISPATCHER, (
+        ("UPDATE reminders.attempt SET state = 'not_contacted' WHERE state = 'delivered'",),
+        ("UPDATE reminders.attempt SET state = 'sending' WHERE state = 'accepted'",),
+        ("UPDATE reminders.attempt SET state = 'sending', ended_at = NULL WHERE state = 'delivered'",),
+    ), raised="attempt_moves_forward"),
+    Refusal("attempt.never_deleted", OWNER, removal("attempt"), raised="never_deleted"),
+    Refusal("provider_id_once", DISPATCHER, (("UPDATE reminders.attempt SET provider_id = 'SM1'",),)),
+    Refusal("provider_event_pkey", WEBHOOK, ((EVENT, EVENT),)),
+    # Once, and counted
+    Refusal("contacted_once", DISPATCHER, ((
+        "INSERT INTO reminders.contact_guard (contact_id, account_id, address_hash, slot_at, step)"
+        " SELECT contact_id, account_id, address_hash, slot_at, step FROM reminders.contact_guard LIMIT 1",
+    ),)),
+    Refusal("contact_guard.guard_is_one_way", OWNER, (("UPDATE reminders.contact_guard SET is_uncontacted = true",),),
+            raised="guard_is_one_way"),
+    Refusal("contact_guard.never_deleted", OWNER, removal("contact_guard"), raised="never_deleted"),
+    Refusal("contact_made_once", DISPATCHER, (
+        (*attempt(), attempt(intended_at=SOON, deadline_at=f"{SOON} + interval '1 minute'")[-1]),
+    ), before=GENEROUS, also="contact_is_guarded, once the first has ended"),
+    Refusal("one_open_call", DISPATCHER, (attempt(intended_at=SOON, deadline_at=f"{SOON} + interval '1 minute'"),),
+            before=(*GENEROUS, *call(3), *attempt(), *call(4)), also="address_gap_kept, for calls within the gap"),
+    Refusal("attempt.limits_counted", DISPATCHER, (attempt("SELECT"),), raised="contact_is_counted"),
+    Refusal("address_cap_kept", DISPATCHER, (attempt(),), before=(
+        lock(), f"UPDATE reminders.address_cap SET contact_count = cap WHERE {PLANNED_ADDRESS} AND period = 'week'",
+    )),
+    Refusal("address_gap_kept", DISPATCHER, (attempt(),), before=(
+        lock(),
+        f"UPDATE reminders.address_gap SET last_contact_at = {NOW} - interval '1 minute' WHERE {PLANNED_ADDRESS}",
+    )),
+    Refusal("daily_ceiling_kept", DISPATCHER, (attempt(),), before=(
+        "UPDATE reminders.daily_ceiling SET contact_count = ceiling WHERE account_id = 'clinic'",
+    )),
+    Refusal("address_cap_pkey", OWNER, (again("address_cap"),), also="contact_is_counted, at the next attempt there"),
+    Refusal("address_gap_pkey", OWNER, (again("address_gap"),), also="contact_is_counted, at the next attempt there"),
+    Refusal("daily_ceiling_pkey", OWNER, (again("daily_ceiling"),), also="daily_ceiling_kept: every row is counted up"),
+    # Stops, and what an operator sets
+    Refusal("suppression_pkey", DISPATCHER, ((
+        "INSERT INTO reminders.suppression (address_hash, channel, reason)"
+        " VALUES ('\\x01', '*', 'bad_address'), ('\\x01', '*', 'opted_out')",
+    ),), also="address_not_suppressed: either row silences the address"),
+    Refusal("one_hold_for_a_scope", OPERATOR, ((HOLD, HOLD),)),
+    Refusal("hold.released_once", OPERATOR, (
+        (f"UPDATE reminders.hold SET released_at = {NOW}, released_by = 'Ana'",
+         "UPDATE reminders.hold SET released_by = 'Bo'"),
+        (f"UPDATE reminders.hold SET released_at = {NOW}, released_by = 'Ana'",
+         "UPDATE reminders.hold SET released_at = NULL, released_by = NULL"),
+    ), raised="released_once"),
+    Refusal("ledger_mark.mark_moves_up", PLANNER, (
+        ("UPDATE reminders.ledger_mark SET reserved_to = reserved_to - 1",),
+        ("UPDATE reminders.ledger_mark SET secret_fingerprint = NULL",),
+        ("UPDATE reminders.ledger_mark SET secret_fingerprint = 'another'",),
+    ), raised="mark_moves_up"),
+    Refusal("cadence_step.ladder_can_be_climbed", OPERATOR, (
+        ("UPDATE reminders.cadence_step SET lead = '4 days' WHERE step = 2",),
+        ("UPDATE reminders.cadence_step SET channel = 'call' WHERE step = 2",),
+        ("DELETE FROM reminders.cadence_step",),
+    ), raised="ladder_can_be_climbed"),
+]  # fmt: skip
+
+EFFECTS = [
+    Effect(
+        "attempt.given_back",
+        DISPATCHER,
+        (
+            *attempt(),
+            f"UPDATE reminders.attempt SET state = 'not_contacted', ended_at = {NOW} WHERE {PLANNED}",
+        ),
+        f"""SELECT (SELECT is_uncontacted FROM reminders.contact_guard WHERE {PLANNED}),
+                   (SELECT sum(contact_count) FROM reminders.address_cap WHERE {PLANNED_ADDRESS}),
+                   (SELECT last_contact_at IS NULL FROM reminders.address_gap WHERE {PLANNED_ADDRESS})""",
+        with_it=(True, 0, True),
+        without=(False, 2, False),
+    ),
+    Effect(
+        "attempt.held_when_failing",
+        DISPATCHER,
+        (
+            f"UPDATE reminders.attempt SET state = 'undelivered', reason = 'unreachable', ended_at = {NOW}"
+            " WHERE state = 'accepted'",
+        ),
+        "SELECT count(*) FROM reminders.hold WHERE scope_value = 'sms' AND placed_by = 'failing_channel'",
+        with_it=(1,),
+        without=(0,),
+    ),
+]
+
+
+def text(appointment: str, number: int, starts_at: Any = WEDNESDAY_2PM + 24 * HOUR) -> Booked:
+    return Booked(starts_at, appointment, client_email=None, client_phone=f"+4420794600{number:02d}")
+
+
+def lives(scene: Scene) -> None:
+    """A practice's texts: one that the gate has held, ten on their way, one delivered, one planned."""
+    scene.has_gap = True
+    scene.at(WEDNESDAY_2PM).booked(text("held", 30, WEDNESDAY_2PM + 22 * HOUR)).cycle()
+    scene.has_gap = False
+    scene.answer = lambda contact: Acceptance(f"open-{contact.attempt_id}", "queued")
+    scene.at(scene.now + 5 * MINUTE).booked(*(text(f"open-{i}", i) for i in range(10))).cycle()
+    scene.answer = None
+    scene.at(scene.now + 5 * MINUTE).booked(text("delivered", 20)).cycle()
+    scene.at(PLANNED_AT).booked(text("planned", 21)).prepare()
+    found = {name: state for (name, step), (state, _) in scene.states().items() if step == 2}
+    assert found == {
+        "held": "held", "delivered": "delivered", "planned": "pending", **{f"open-{i}": "accepted" for i in range(10)},
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def practice(shared_server: SharedServer) -> Iterator[Connection]:
+    """The superuser's connection to a ledger that lives. Each proof is rolled back, and the guard is there again."""
+    with shared_server.database(shared_server.template("ledger_template", fill_ledger)) as database:
+        owner = database.connect()
+        app, watching = (Ledger(database.connect("reminders_app")) for _ in range(2))
+        lives(Scene(owner, app, watching))
+        yield owner
+
+
+def refusal(connection: Connection, role: str, statements: Statements) -> str | None:
+    """Who refuses the last of the statements, run as `role`: a guard, or the rights. None: it is accepted."""
+    with connection.transaction(force_rollback=True):
+        connection.execute(f"SET LOCAL ROLE {role}")
+        for statement in statements[:-1]:
+            connection.execute(statement)
+        try:
+            connection.execute(statements[-1])
+            # What is checked at the end of the transaction.
+            connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        except psycopg.errors.IntegrityError as error:
+            return error.diag.constraint_name
+        except psycopg.errors.InsufficientPrivilege:
+            return "rights"
+    return None
+
+
+def drop(connection: Connection, guard: str) -> None:
+    """Drop this guard alone."""
+    if guard in UNIQUE_INDEXES:
+        connection.execute(f"DROP INDEX reminders.{guard}")
+    elif guard in TRIGGERS:
+        table, name = guard.split(".")
+        connection.execute(f"DROP TRIGGER {name} ON reminders.{table}")
+    else:
+        [(table,)] = connection.execute(
+            "SELECT conrelid::regclass FROM pg_constraint"
+            " WHERE conname = %s AND connamespace = 'reminders'::regnamespace",
+            (guard,),
+        ).fetchall()
+        connection.execute(f"ALTER TABLE {table} DROP CONSTRAINT {guard}")
+
+
+@pytest.mark.parametrize("row", REFUSALS, ids=lambda row: row.guard)
+def test_what_a_guard_refuses_is_accepted_without_it(practice: Connection, row: Refusal) -> None:
+    with practice.transaction(force_rollback=True):
+        for statement in row.before:
+            practice.execute(statement)
+        refused = [refusal(practice, row.role, case) for case in row.cases]
+        assert refused == [row.raised or row.guard] * len(row.cases)
+        if row.role == OWNER:
+            assert {refusal(practice, role, case) for role in ROLES for case in row.cases} == {"rights"}
+        drop(practice, row.guard)
+        assert [refusal(practice, row.role, case) for case in row.cases] == [None] * len(row.cases)
+
+
+@pytest.mark.parametrize("row", EFFECTS, ids=lambda row: row.guard)
+def test_what_a_guard_does_is_not_done_without_it(practice: Connection, row: Effect) -> None:
+    def answer() -> Any:
+        with practice.transaction(force_rollback=True):
+            practice.execute(f"SET LOCAL ROLE {row.role}")
+            for statement in row.statements:
+                practice.execute(statement)
+            practice.execute("RESET ROLE")
+            return practice.execute(row.question).fetchone()
+
+    with practice.transaction(force_rollback=True):
+        assert answer() == row.with_it
+        drop(practice, row.guard)
+        assert answer() == row.without
+
+
+def test_every_guard_of_the_release_has_its_row() -> None:
+    proved = [row.guard for row in (*REFUSALS, *EFFECTS)]
+    assert len(set(proved)) == len(proved)
+    assert {*CONSTRAINTS, *UNIQUE_INDEXES, *TRIGGERS} == set(proved)
