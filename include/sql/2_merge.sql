@@ -10,8 +10,7 @@ ON CONFLICT (logical_date) DO UPDATE SET closed_at = NULL
 
 -- name: books_on_hold
 -- Accounts (and * for all) whose book was found changed too much, and whose hold nobody has released.
-SELECT CASE scope WHEN 'all' THEN '*' ELSE scope_value END AS account_id
-FROM reminders.active_hold WHERE placed_by = 'merge_ledger'
+SELECT scope_value AS account_id FROM reminders.active_hold WHERE scope = 'book'
 
 -- name: changed_books
 -- Accounts (and * for all) of whose future appointments over a fifth were lost, cancelled, moved or left without address.

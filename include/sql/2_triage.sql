@@ -19,11 +19,4 @@ WHERE s.is_changed AND s.disposition NOT IN ('ready', 'deferred', 'held')
 
 -- name: judge
 -- The gate: a backlog, an abnormal volume and a new account's past are held for a person, before anything is sent.
-SELECT reminders.judge(%(logical_date)s, %(now)s) AS held
-
--- name: groups_held
--- The groups that the gate has stopped just now, the largest first.
-SELECT h.scope_value AS named, h.why, count(*) AS reminders
-FROM reminders.hold h JOIN reminders.reminder r USING (hold_id)
-WHERE h.scope = 'group' AND h.released_at IS NULL AND h.placed_at = %(now)s AND r.ended_at IS NULL AND r.state = 'held'
-GROUP BY h.hold_id, h.scope_value, h.why ORDER BY count(*) DESC, h.scope_value
+SELECT * FROM reminders.judge(%(logical_date)s, %(now)s)

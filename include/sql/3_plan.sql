@@ -25,20 +25,23 @@ WITH ready AS (
     SELECT DISTINCT ON (address_hash) * FROM bundle
     ORDER BY address_hash, released_at IS NOT NULL, nearest_at, account_id
 ), proven AS (
-    -- How a release went so far: its first contacts are a canary, and the rest of it waits until they are delivered.
-    SELECT c.released_at, c.channel, count(*) FILTER (WHERE t.state = 'delivered') AS delivered,
+    -- How released contacts have gone since each release: the first of them are its canary.
+    SELECT r.released_at, r.channel, count(*) FILTER (WHERE t.state = 'delivered') AS delivered,
            count(*) FILTER (WHERE t.ended_at IS NULL) AS in_flight
-    FROM reminders.contact c JOIN reminders.attempt t USING (contact_id)
-    WHERE c.released_at IN (SELECT a.released_at FROM alone a) GROUP BY c.released_at, c.channel
+    FROM (SELECT DISTINCT a.released_at, a.channel FROM alone a WHERE a.released_at IS NOT NULL) r
+    JOIN reminders.attempt t ON t.channel = r.channel AND t.intended_at >= r.released_at
+    JOIN reminders.contact c ON c.contact_id = t.contact_id AND c.released_at IS NOT NULL
+    WHERE t.intended_at >= (SELECT min(a.released_at) FROM alone a) GROUP BY r.released_at, r.channel
 ), trusted AS (
-    -- The canary of a release, or all of it once that was delivered.
-    SELECT a.* FROM (
-        SELECT b.*, row_number() OVER (PARTITION BY b.released_at, b.channel
-                                       ORDER BY b.nearest_at, b.account_id, b.address_hash) AS place_of_release
-        FROM alone b) a
-    LEFT JOIN proven p USING (released_at, channel) CROSS JOIN reminders.gate_bound bound
-    WHERE a.released_at IS NULL OR p.delivered >= bound.canary
-       OR a.place_of_release <= bound.canary - coalesce(p.in_flight, 0)
+    -- Until a release is proven its contacts share a channel's canary with all others that are not.
+    SELECT q.* FROM (
+        SELECT t.*, row_number() OVER (PARTITION BY t.channel, t.is_proven
+                                       ORDER BY t.nearest_at, t.account_id, t.address_hash) AS place_of_canary,
+               max(t.in_flight) OVER (PARTITION BY t.channel, t.is_proven) AS canaries_in_flight
+        FROM (SELECT a.*, p.in_flight, bound.canary,
+                     a.released_at IS NULL OR coalesce(p.delivered >= bound.canary, false) AS is_proven
+              FROM alone a LEFT JOIN proven p USING (released_at, channel) CROSS JOIN reminders.gate_bound bound) t) q
+    WHERE q.is_proven OR q.place_of_canary <= q.canary - coalesce(q.canaries_in_flight, 0)
 ), paced AS (
     -- Each contact's place at its account: among those of its channel, and among those of the backlog.
     SELECT t.*,

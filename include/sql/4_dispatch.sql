@@ -50,7 +50,7 @@ SELECT scope, scope_value,
        CASE WHEN scope = 'cycle' THEN
            CASE WHEN scope_value::timestamptz BETWEEN '1970-01-01' AND '2200-01-01' THEN scope_value::timestamptz END
        END AS logical_date
-FROM reminders.active_hold WHERE scope IN ('all', 'channel', 'account', 'cycle')
+FROM reminders.active_hold WHERE scope IN ('all', 'channel', 'account', 'book', 'cycle')
 
 -- name: record_outcomes
 -- What became of a group of attempts.

@@ -31,6 +31,6 @@ WHERE r.ended_at IS NULL AND r.state = 'pending' AND r.deferred_for IS NULL
 
 -- name: holds_to_review
 -- Holds in force whose review is due, the longest first; why they were placed is not read, as a person may have written it.
-SELECT hold_id, scope, CASE WHEN scope IN ('channel', 'account', 'cycle') THEN scope_value ELSE '' END AS scope_value,
+SELECT hold_id, scope, CASE WHEN scope IN ('channel', 'account', 'book', 'cycle') THEN scope_value ELSE '' END AS scope_value,
        %(now)s - review_at AS overdue
 FROM reminders.hold WHERE released_at IS NULL AND review_at <= %(now)s ORDER BY review_at, hold_id

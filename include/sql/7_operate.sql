@@ -34,8 +34,8 @@ RETURNING reminder_id
 -- Texts and calls become emails, one for a slot of which no email was delivered or is open; the others are dropped.
 WITH held AS (
     SELECT r.reminder_id, r.channel, s.email_hash, s.email_masked,
-           row_number() OVER (PARTITION BY r.account_id, r.slot_at, s.email_hash ORDER BY r.step, r.reminder_id) AS place,
-           s.email_hash IS NOT NULL AND s.email_problem IS NULL AND NOT EXISTS (
+           row_number() OVER (PARTITION BY r.account_id, r.appointment_id, r.slot_at ORDER BY r.step) AS place,
+           s.appointment_id IS NULL AS is_unread, s.email_hash IS NOT NULL AND s.email_problem IS NULL AND NOT EXISTS (
                SELECT FROM reminders.reminder e
                WHERE (e.account_id, e.appointment_id, e.slot_at) = (r.account_id, r.appointment_id, r.slot_at)
                  AND e.channel = 'email' AND (e.ended_at IS NULL OR e.state = 'delivered')
@@ -62,7 +62,8 @@ WITH held AS (
     WHERE h.reminder_id = r.reminder_id
     RETURNING NEW.state AS state
 )
-SELECT count(*) FILTER (WHERE state = 'pending') AS turned_down, count(*) FILTER (WHERE state = 'cancelled') AS dropped
+SELECT count(*) FILTER (WHERE state = 'pending') AS turned_down, count(*) FILTER (WHERE state = 'cancelled') AS dropped,
+       (SELECT count(*) FROM held WHERE is_unread AND channel <> 'email') AS unread
 FROM turned
 
 -- name: hold_of_scope
@@ -80,6 +81,17 @@ SELECT c.account_id, c.channel, count(*) AS contacts, count(DISTINCT c.address_h
 FROM reminders.batch b JOIN reminders.contact c USING (batch_id)
 WHERE b.logical_date = %(logical_date)s AND b.planned_at = %(now)s
 GROUP BY c.account_id, c.channel
+
+-- name: rehearsed_ceilings
+-- How many more contacts of today the ceilings of the accounts allow, by account and channel.
+SELECT p.account_id, p.channel, coalesce(d.ceiling, CASE p.channel WHEN 'email' THEN policy.email_ceiling
+                                                    WHEN 'sms' THEN policy.sms_ceiling ELSE policy.call_ceiling END)
+                                - coalesce(d.contact_count, 0) AS allowed
+FROM (SELECT DISTINCT c.account_id, c.channel FROM reminders.batch b JOIN reminders.contact c USING (batch_id)
+      WHERE b.logical_date = %(logical_date)s AND b.planned_at = %(now)s) p
+CROSS JOIN LATERAL reminders.policy_of(p.account_id) policy
+LEFT JOIN reminders.daily_ceiling d ON (d.account_id, d.channel, d.day)
+                                     = (p.account_id, p.channel, (%(now)s::timestamptz AT TIME ZONE 'UTC')::date)
 
 -- name: rehearsed_people
 -- How many addresses this cycle would contact, over all accounts and channels.

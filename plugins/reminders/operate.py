@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
     hold = actions.add_parser("hold", help="stop everything, a channel, an account or a cycle, within a second")
     hold.add_argument("scope", choices=SCOPES)
     hold.add_argument("value", nargs="?", default="", help="the channel, the account, or the cycle's logical date")
-    hold.add_argument("--why", required=True)
+    hold.add_argument("--why", required=True, type=words, metavar="REASON", help="what people read who find it")
     hold.add_argument("--review", type=hours, default=timedelta(hours=1), metavar="HOURS", help="remind after them (1)")
     for name, what in (
         ("release", "let what was held go out, nearest first, after a canary"),
@@ -46,13 +46,22 @@ def parser() -> argparse.ArgumentParser:
     ):
         action = actions.add_parser(name, help=what)
         action.add_argument("hold_ids", nargs="*", type=int, metavar="HOLD", help="as `holds` lists them")
-        action.add_argument("--account", help="all groups of the account")
-        action.add_argument("--step", type=int, help="with --account: only those of this step")
-        action.add_argument("--age", choices=AGES, help="with --account: only those of this age")
+        whose = action.add_mutually_exclusive_group()
+        whose.add_argument("--account", type=words, help="all groups of the account")
+        whose.add_argument("--every-account", action="store_true", help="all groups of all accounts, as after a night")
+        action.add_argument("--step", type=int, help="of these groups only those of this step")
+        action.add_argument("--age", choices=AGES, help="of these groups only those of this age")
     for name in ("hold", "release", "drop", "turn-down"):
-        actions.choices[name].add_argument("--by", required=True, metavar="NAME", help="who decides this")
+        actions.choices[name].add_argument("--by", required=True, type=words, metavar="NAME", help="who decides this")
     actions.add_parser("rehearse", help="say what would go out if sending resumed now; sends and changes nothing")
     return command
+
+
+def words(value: str) -> str:
+    """What was said, without the spaces around it; nothing said is no answer."""
+    if not value.strip():
+        raise argparse.ArgumentTypeError("say it in words")
+    return value.strip()
 
 
 def hours(value: str) -> timedelta:
@@ -123,18 +132,33 @@ def placed(holds: Holds, chosen: argparse.Namespace, now: datetime) -> str:
     """Place the hold that was asked for, and say what it stops."""
     if (chosen.scope == "all") != (chosen.value == ""):
         raise HoldError("`hold all` takes no value; `hold channel`, `account` and `cycle` take one")
-    hold_id = holds.place(chosen.scope, chosen.value, chosen.by, chosen.why, now, chosen.review)
-    what = "everything" if chosen.scope == "all" else f"{chosen.scope} {chosen.value}"
+    value = logical_date(chosen.value) if chosen.scope == "cycle" else chosen.value
+    hold_id = holds.place(chosen.scope, value, chosen.by, chosen.why, now, chosen.review)
+    what = "everything" if chosen.scope == "all" else f"{chosen.scope} {value}"
     note = ""
     if chosen.scope == "account" and not holds.knows_account(chosen.value):
         note = f"; nothing of account {chosen.value} was due so far: is its id right?"
     return f"hold {hold_id} stops {what} until a person releases it{note}"
 
 
+def logical_date(value: str) -> str:
+    """A cycle's logical date as the ledger writes it, in UTC. Raises `HoldError` for what is no date with a zone."""
+    try:
+        date = datetime.fromisoformat(value)
+    except ValueError:
+        date = None
+    if date is None or date.tzinfo is None:
+        raise HoldError(f"{value} is no cycle's logical date: write it as 2026-11-24T14:05:00Z, with the zone")
+    return date.astimezone(UTC).isoformat()
+
+
 def let_go(holds: Holds, chosen: argparse.Namespace, now: datetime) -> str:
     """Release the chosen holds, with what the action does to their reminders, and say what comes of those."""
-    if chosen.hold_ids and (chosen.account, chosen.step, chosen.age) != (None, None, None):
-        raise HoldError("name the holds by their numbers, or choose groups by --account, --step and --age: not both")
+    if chosen.hold_ids and (chosen.account, chosen.every_account, chosen.step, chosen.age) != (None, False, None, None):
+        raise HoldError(
+            "name the holds by their numbers, or choose groups by --account (or --every-account), --step and --age: "
+            "not both"
+        )
     hold_ids = chosen.hold_ids or groups(holds, chosen, now)
     acts: dict[str, Callable[[Sequence[int], str, datetime], LetGo]] = {
         "release": holds.release,
@@ -150,18 +174,22 @@ def let_go(holds: Holds, chosen: argparse.Namespace, now: datetime) -> str:
 
 
 def groups(holds: Holds, chosen: argparse.Namespace, now: datetime) -> list[int]:
-    """The ids of the groups in force that --account, --step and --age choose."""
-    if not chosen.account:
-        raise HoldError("name the holds by their numbers, or the groups of an account by --account")
+    """The ids of the groups in force that --account or --every-account, --step and --age choose."""
+    if not chosen.account and not chosen.every_account:
+        raise HoldError(
+            "name the holds by their numbers, or the groups of an account by --account (or --every-account)"
+        )
     found = [
         hold["hold_id"]
         for hold in holds.in_force(now)
-        if hold["account_id"] == chosen.account
+        if hold["scope"] == "group"
+        and (chosen.every_account or hold["account_id"] == chosen.account)
         and chosen.step in (None, hold["step"])
         and chosen.age in (None, hold["age"])
     ]
     if not found:
-        raise HoldError(f"no group of account {chosen.account} is held like that: `holds` lists those in force")
+        whose = f"account {chosen.account}" if chosen.account else "any account"
+        raise HoldError(f"no group of {whose} is held like that: `holds` lists those in force")
     return found
 
 

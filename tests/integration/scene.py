@@ -30,8 +30,8 @@ MINUTE = timedelta(minutes=1)
 scenes = itertools.count(1)
 
 GOOD_CYCLE = """
-INSERT INTO reminders.cycle (logical_date, run_kind, has_own_date, started_at, closed_at, is_good)
-VALUES (%(date)s, 'scheduled', true, %(date)s, %(date)s, true)
+INSERT INTO reminders.cycle (logical_date, run_kind, has_own_date, started_at, judged_at, closed_at, is_good)
+VALUES (%(date)s, 'scheduled', true, %(date)s, %(date)s, %(date)s, true)
 """
 PLACE = """
 INSERT INTO reminders.hold (scope, scope_value, placed_by, why, placed_at, review_at)

@@ -274,8 +274,8 @@ def test_the_log_tells_what_was_held_in_figures_and_ids(scene: Scene, caplog: py
 @pytest.mark.parametrize(
     ("column", "value", "bound"),
     [
-        ("longest_gap", "'0'", "longest_gap_is_5_minutes_to_a_day"),
-        ("longest_gap", "'2 days'", "longest_gap_is_5_minutes_to_a_day"),
+        ("longest_gap", "'5 minutes'", "longest_gap_is_15_minutes_to_a_day"),
+        ("longest_gap", "'2 days'", "longest_gap_is_15_minutes_to_a_day"),
         ("overdue_after", "'1 minute'", "overdue_after_is_10_minutes_to_6_hours"),
         ("times_usual", "0", "times_usual_is_1_to_10"),
         ("times_usual", "1000", "times_usual_is_1_to_10"),

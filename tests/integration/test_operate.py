@@ -100,7 +100,7 @@ def test_what_a_refusal_of_our_configuration_holds_is_counted_with_its_hold(scen
     ("arguments", "refusal"),
     [
         (("hold", "channel", "fax"), "no such scope: channel fax"),
-        (("hold", "cycle", "yesterday noonish"), "no such scope: cycle"),
+        (("hold", "cycle", "yesterday noonish"), "yesterday noonish is no cycle's logical date"),
         (("hold", "all", "clinic"), "`hold all` takes no value"),
         (("hold", "account"), "take one"),
     ],

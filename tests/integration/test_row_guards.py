@@ -27,6 +27,10 @@ PLANNED_AT = WEDNESDAY_2PM + 15 * MINUTE
 PLANNED = "contact_id = (SELECT max(contact_id) FROM reminders.contact)"
 PLANNED_ADDRESS = f"address_hash = (SELECT address_hash FROM reminders.contact WHERE {PLANNED})"
 EVENT = "INSERT INTO reminders.provider_event (provider_id, provider_status) VALUES ('SM1', 'sent')"
+RELEASED_AN_HOUR_AGO = (
+    "INSERT INTO reminders.hold (scope, scope_value, placed_by, why, review_at, released_at, released_by)"
+    f" VALUES ('channel', 'call', 'Ana', 'a look', {NOW}, {NOW} - interval '1 hour', 'Ana')"
+)
 HOLD = f"INSERT INTO reminders.hold (scope, placed_by, why, review_at) VALUES ('all', 'Ana', 'a look', {NOW})"
 # Of two contacts of an address, a minute and a half apart, neither gap nor cap refuses the second.
 GENEROUS = (
@@ -179,7 +183,12 @@ REFUSALS = [
     Refusal("reminder.hold_is_kept", PLANNER, (
         of("held", "hold_id = NULL"),
         of("held", "hold_id = hold_id + 1"),
-    ), raised="hold_is_kept"),
+        of("planned", "hold_id = 999"),
+        of("planned", "hold_id = (SELECT max(hold_id) FROM reminders.hold WHERE released_at IS NOT NULL)"),
+    ), before=(RELEASED_AN_HOUR_AGO,), raised="hold_is_kept"),
+    Refusal("good_cycle_was_judged", PLANNER, (
+        (f"UPDATE reminders.cycle SET is_good = true, closed_at = {NOW} WHERE judged_at IS NULL",),
+    ), before=("UPDATE reminders.cycle SET judged_at = NULL, is_good = false",)),
     Refusal("reminder.never_louder", OPERATOR, (
         of("held", "channel = 'call'"),
         of("held", "channel = 'email'"),
@@ -283,6 +292,29 @@ EFFECTS = [
                    (SELECT last_contact_at IS NULL FROM reminders.address_gap WHERE {PLANNED_ADDRESS})""",
         with_it=(True, 0, True),
         without=(False, 2, False),
+    ),
+    Effect(
+        "reminder.hold_is_noted",
+        DISPATCHER,
+        (
+            *attempt(),
+            f"UPDATE reminders.attempt SET state = 'not_contacted', ended_at = {NOW} WHERE {PLANNED}",
+            HOLD.replace("(scope", "(scope, scope_value").replace("'all'", "'channel', 'sms'"),
+            "UPDATE reminders.reminder SET state = 'held', deferred_for = 'on_hold', contact_id = NULL, sent_at = NULL"
+            " WHERE state = 'sending'",
+        ),
+        """SELECT h.scope_value FROM reminders.reminder r LEFT JOIN reminders.hold h USING (hold_id)
+           WHERE r.appointment_id = 'planned' AND r.step = 2""",
+        with_it=("sms",),
+        without=(None,),
+    ),
+    Effect(
+        "cycle.judged_anew",
+        PLANNER,
+        (f"UPDATE reminders.cycle SET closed_at = NULL WHERE logical_date = '{PLANNED_AT}'",),
+        f"SELECT judged_at IS NULL FROM reminders.cycle WHERE logical_date = '{PLANNED_AT}'",
+        with_it=(True,),
+        without=(False,),
     ),
     Effect(
         "attempt.held_when_failing",

@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from reminders.addresses import key, mask, normalise_phone
+from reminders.addresses import key, mask, normalise_phone, secret_fingerprint
 from reminders.cycle.preflight import IDENTITY, preflight
 from reminders.cycle.reconcile import close_dead, poll
 from reminders.errors import SchemaError
@@ -128,8 +128,16 @@ def live(connection: Connection) -> None:
     connection.execute("INSERT INTO reminders.clock (shift) VALUES (%s - clock_timestamp())", (LAST_CYCLE,))
     hold = "INSERT INTO reminders.hold (scope, scope_value, placed_by, why, review_at) VALUES "
     acting(connection, "operator", LADDER, POLICIES, hold + "('account', 'vet', 'Ana', 'the vet has moved', now())")
-    mark = "UPDATE reminders.ledger_mark SET reserved_to = 1000, secret_fingerprint = 'fingerprint'"
-    acting(connection, "planner", mark, CYCLE, date=LAST_CYCLE, closed_at=LAST_CYCLE + MINUTE)
+    mark = "UPDATE reminders.ledger_mark SET reserved_to = 1000, secret_fingerprint = %(key)s"
+    acting(
+        connection,
+        "planner",
+        mark,
+        CYCLE,
+        key=secret_fingerprint(SECRET),
+        date=LAST_CYCLE,
+        closed_at=LAST_CYCLE + MINUTE,
+    )
     for appointment in APPOINTMENTS:
         phone = normalise_phone(number(appointment), None)
         values = {
@@ -220,7 +228,7 @@ def test_an_upgrade_changes_no_reminder_and_forgets_nothing(old: TestDatabase) -
     migrate(connection)
     assert texts(scene_on(old)) == AFTER_THE_LAST_CYCLE
     assert kept == {table: connection.execute(f"SELECT count(*) FROM reminders.{table}").fetchone() for table in kept}
-    preflight(app, mark, lambda _: None, "fingerprint", WEDNESDAY_2PM)
+    preflight(app, mark, lambda _: None, secret_fingerprint(SECRET), WEDNESDAY_2PM)
 
 
 def test_what_was_due_goes_once_and_who_was_contacted_is_left_alone(scene: Scene) -> None:

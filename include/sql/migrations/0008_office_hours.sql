@@ -85,7 +85,7 @@ $$;
 
 COMMENT ON FUNCTION reminders.office_opens_after IS 'The first opening of the office after p_at, within a week.';
 
--- As in 0002, and last: a call goes only while the office is open.
+-- As in 0002, but a hold on a book stops too, and, last, a call goes only while the office is open.
 CREATE OR REPLACE FUNCTION reminders.fence_attempts() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, reminders AS $$
 DECLARE breach text; moment timestamptz := reminders.ledger_clock();
@@ -96,6 +96,7 @@ BEGIN
         WHEN EXISTS (SELECT FROM reminders.active_hold h WHERE h.scope = 'all'
                      OR h.scope = 'channel' AND h.scope_value = a.channel
                      OR h.scope = 'account' AND h.scope_value = a.account_id
+                     OR h.scope = 'book' AND h.scope_value IN ('*', a.account_id)
                      OR h.scope = 'cycle' AND EXISTS (SELECT FROM reminders.reminder r
                         WHERE r.contact_id = a.contact_id AND r.logical_date = h.scope_value::timestamptz)) THEN 'no_hold_in_force'
         WHEN EXISTS (SELECT FROM reminders.suppression s WHERE s.address_hash = a.address_hash

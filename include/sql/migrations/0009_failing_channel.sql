@@ -71,6 +71,28 @@ CREATE TRIGGER held_when_failing AFTER UPDATE ON reminders.attempt
     REFERENCING OLD TABLE AS before_it NEW TABLE AS after_it
     FOR EACH STATEMENT EXECUTE FUNCTION reminders.hold_failing_channels();
 
+-- As in 0004, but late news of what was begun before a person's release does not hold the channel again.
+CREATE OR REPLACE FUNCTION reminders.heed_refusals(
+    p_attempt_ids bigint[], p_outcomes text[], p_reasons text[], p_codes text[], p_now timestamptz)
+RETURNS void LANGUAGE sql AS $$
+    INSERT INTO reminders.hold (scope, scope_value, placed_by, why, placed_at, review_at)
+    SELECT 'channel', a.channel, 'dispatch',
+           'the provider refused our configuration: ' || coalesce(nullif(min(o.code), ''), 'misconfigured'),
+           p_now, p_now + interval '1 hour'
+    FROM unnest(p_attempt_ids, p_outcomes, p_reasons, p_codes) AS o (attempt_id, outcome, reason, code)
+    JOIN reminders.attempt a USING (attempt_id)
+    WHERE 'misconfigured' IN (o.outcome, o.reason)
+      AND NOT EXISTS (SELECT FROM reminders.hold h WHERE h.scope = 'channel' AND h.scope_value = a.channel
+                      AND h.released_at BETWEEN a.intended_at AND p_now)
+    GROUP BY a.channel
+    ON CONFLICT (scope, scope_value) WHERE released_at IS NULL DO NOTHING;
+    INSERT INTO reminders.suppression (address_hash, channel, reason, created_at)
+    SELECT DISTINCT a.address_hash, '*', 'opted_out', p_now
+    FROM unnest(p_attempt_ids, p_reasons) AS o (attempt_id, reason) JOIN reminders.attempt a USING (attempt_id)
+    WHERE o.reason = 'opted_out'
+    ON CONFLICT DO NOTHING
+$$;
+
 GRANT SELECT ON reminders.channel_outcome TO reminders_operator;
 REVOKE EXECUTE ON FUNCTION reminders.hold_failing_channels(), reminders.is_channel_failure(text, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION reminders.is_channel_failure(text, text) TO reminders_operator;

@@ -10,6 +10,7 @@ RETURNS TABLE (reminder_id bigint, verdict text, disposition text, not_before_at
 LANGUAGE sql STABLE AS $$
 WITH fact AS (
     SELECT r.*, s.status, s.slot_at AS book_slot_at, s.read_at, s.zone, s.has_zone_problem, s.phone_country, s.phone_type,
+           s.email_hash,
            CASE r.channel WHEN 'email' THEN s.email_problem ELSE s.phone_problem END AS address_problem,
            local.at::time AS local_time, local.at::date AS local_day,
            policy.opens, policy.closes, policy.has_cancellation_notice,
@@ -30,13 +31,12 @@ WITH fact AS (
                    AND p.channel IN ('*', r.channel) AND p.reason = 'opted_out') AS has_opted_out,
            EXISTS (SELECT FROM reminders.suppression p WHERE p.address_hash = r.address_hash
                    AND p.channel IN ('*', r.channel) AND p.reason = 'bad_address') AS is_bad_address,
-           coalesce(on_all.hold_id, on_channel.hold_id, on_account.hold_id, on_cycle.hold_id,
-                    -- A group's hold that is not there is not released either.
-                    CASE WHEN of_group.scope = 'group' AND of_group.released_at IS NULL OR of_group.hold_id IS NULL
-                         THEN r.hold_id END) AS stopping_hold_id,
+           coalesce(on_all.hold_id, on_channel.hold_id, on_account.hold_id, on_book.hold_id, on_books.hold_id,
+                    on_cycle.hold_id, held_group.hold_id) AS stopping_hold_id,
            -- It is noted under its first hold, until that is released.
-           CASE WHEN r.hold_id IS NOT NULL AND of_group.released_at IS NULL THEN r.hold_id END AS noted_hold_id,
-           'merge_ledger' IN (on_all.placed_by, on_account.placed_by) AS has_book_hold
+           CASE WHEN noted.released_at IS NULL THEN r.hold_id END AS noted_hold_id,
+           coalesce(on_book.hold_id, on_books.hold_id) IS NOT NULL AS has_book_hold,
+           held_group.hold_id IS NOT NULL AS is_in_held_group
     FROM reminders.reminder r
     LEFT JOIN reminders.staged_appointment s
         ON (s.logical_date, s.account_id, s.appointment_id) = (r.adopted_by, r.account_id, r.appointment_id)
@@ -56,7 +56,13 @@ WITH fact AS (
     LEFT JOIN (SELECT h.scope_value::timestamptz AS logical_date, min(h.hold_id) AS hold_id
                FROM reminders.active_hold h WHERE h.scope = 'cycle' GROUP BY 1) AS on_cycle
         ON on_cycle.logical_date = r.logical_date
-    LEFT JOIN reminders.hold of_group ON of_group.hold_id = r.hold_id
+    LEFT JOIN reminders.active_hold on_book ON (on_book.scope, on_book.scope_value) = ('book', r.account_id)
+    LEFT JOIN reminders.active_hold on_books ON (on_books.scope, on_books.scope_value) = ('book', '*')
+    LEFT JOIN reminders.hold noted ON noted.hold_id = r.hold_id
+    -- A group's hold that is not there is not released either.
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN noted.scope = 'group' AND noted.released_at IS NULL OR noted.hold_id IS NULL THEN r.hold_id END
+    ) AS held_group (hold_id)
     LEFT JOIN LATERAL (
         SELECT bool_or(l.state IN ('pending', 'held', 'sending', 'in_doubt', 'accepted')) AS is_open,
                bool_or(NOT reminders.is_unreachable(l.state, coalesce(l.reason, ''))) AS has_reachable_rung,
@@ -107,7 +113,15 @@ WITH fact AS (
               AND elsewhere.slot_at <> f.slot_at AND elsewhere.sent_at IS NOT NULL
               AND here.account_id = f.account_id AND here.appointment_id = f.appointment_id
               AND here.slot_at = f.slot_at AND here.created_at < elsewhere.sent_at) THEN 'moved_back'
+        WHEN EXISTS (
+            SELECT FROM reminders.reminder decided
+            WHERE decided.account_id = f.account_id AND decided.slot_at = f.slot_at AND decided.step = f.step
+              AND (decided.reason = 'dropped' OR decided.turned_down_from IS NOT NULL)
+              AND (decided.reason = 'dropped' AND decided.address_hash = f.address_hash
+                   OR decided.turned_down_from = f.channel AND decided.address_hash = f.email_hash)) THEN 'dropped'
         WHEN f.due_at > p_now THEN 'wait_until_due'
+        -- Else the rung of a held group could leave it, and go when the one below has ended.
+        WHEN f.is_in_held_group AND (f.has_open_rung_below OR p_now < f.answered_by_at) THEN 'on_hold'
         WHEN f.has_open_rung_below THEN 'wait_for_lower_rung'
         WHEN p_now < f.answered_by_at THEN 'wait_for_answer'
         WHEN f.channel = 'call' AND f.has_reachable_rung IS NOT TRUE AND f.has_lower_rung
@@ -160,20 +174,29 @@ LANGUAGE sql AS $$
             reason = CASE WHEN d.disposition NOT IN ('ready', 'deferred', 'held') THEN d.verdict END,
             ended_at = CASE WHEN d.disposition NOT IN ('ready', 'deferred', 'held') THEN p_now END,
             deferred_for = CASE WHEN d.disposition IN ('deferred', 'held') THEN d.verdict END,
-            not_before_at = CASE WHEN d.disposition = 'deferred' THEN d.not_before_at END,
+            -- What was put off is not overdue since before.
+            not_before_at = coalesce(d.not_before_at, r.not_before_at),
             hold_id = coalesce(d.hold_id, r.hold_id)
         FROM verdict d
         WHERE d.reminder_id = r.reminder_id AND r.state IN ('pending', 'held')
           AND (d.disposition <> 'ready' OR r.state = 'held' OR r.deferred_for <> 'wait_for_pace')
           AND (d.disposition NOT IN ('deferred', 'held')
-               OR (r.deferred_for, r.not_before_at) IS DISTINCT FROM (d.verdict, d.not_before_at)
-               OR (d.disposition = 'held') <> (r.state = 'held') OR d.hold_id <> r.hold_id)
+               OR (r.deferred_for, r.not_before_at)
+                   IS DISTINCT FROM (d.verdict, coalesce(d.not_before_at, r.not_before_at))
+               OR (d.disposition = 'held') <> (r.state = 'held')
+               OR d.hold_id IS NOT NULL AND d.hold_id IS DISTINCT FROM r.hold_id)
         RETURNING r.reminder_id)
     SELECT d.reminder_id, d.disposition, c.reminder_id IS NOT NULL
     FROM verdict d LEFT JOIN changed c USING (reminder_id)
 $$;
 COMMENT ON FUNCTION reminders.settle IS
     'Writes the decision table''s verdicts to the given reminders that are pending or held, and returns them.';
+
+-- What was held before this has its hold too, so that whoever releases that is told how many go.
+UPDATE reminders.reminder r SET hold_id = d.hold_id
+FROM reminders.disposition(reminders.ledger_clock(), ARRAY(
+    SELECT reminder_id FROM reminders.reminder WHERE ended_at IS NULL AND state = 'held' AND hold_id IS NULL)) d
+WHERE d.reminder_id = r.reminder_id AND d.hold_id IS NOT NULL;
 
 REVOKE EXECUTE ON FUNCTION reminders.disposition, reminders.settle FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION reminders.disposition, reminders.settle

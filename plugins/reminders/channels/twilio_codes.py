@@ -10,8 +10,9 @@ from reminders.model import Channel, State
 
 OPTED_OUT = frozenset({21610})
 ADDRESS = frozenset({21211, 21214, 21217, 21614, 21635, 30005, 30006})
-# This From with this To: about the number or about us, so neither a reason to stop the channel nor proof for a call.
-UNEXPLAINED = frozenset({21612})
+# This From with this To, and a text that the person's carrier blocks: about the number or about us, so neither a reason
+# to stop the channel nor proof for a call.
+UNEXPLAINED = frozenset({21612, 30004})
 PASSING = frozenset({30001, 30003, 30008})
 RATE_LIMITED = frozenset({20429})
 TOO_LATE = frozenset({30036})
@@ -91,7 +92,13 @@ def _why_undelivered(error_code: str, without_code: str) -> str:
     number = _number(error_code)
     if number is None:
         return without_code
-    table = ((OPTED_OUT, "opted_out"), (ADDRESS, "bad_address"), (PASSING, "unreachable"), (TOO_LATE, "too_late"))
+    table = (
+        (OPTED_OUT, "opted_out"),
+        (ADDRESS, "bad_address"),
+        (UNEXPLAINED, "refused_unexplained"),
+        (PASSING, "unreachable"),
+        (TOO_LATE, "too_late"),
+    )
     return next((reason for codes, reason in table if number in codes), "misconfigured")
 
 

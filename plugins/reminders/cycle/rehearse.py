@@ -15,6 +15,8 @@ from reminders.cycle.extract import extract
 from reminders.cycle.preflight import check_secret
 from reminders.store.ledger import Ledger, Row
 
+CEILING = "the account's ceiling of the day is spent then"
+
 
 @dataclass(frozen=True)
 class Withheld:
@@ -86,11 +88,13 @@ def rehearse(ledger: Ledger, read: Any, now: datetime, secret: bytes) -> Rehears
         ledger.triage(now, "manual", now)
         ledger.plan(now, now, most_contacts(), BATCHES)
         rehearsed = ledger.rehearsed(now, now)
-    return Rehearsal(tuple(lines(rehearsed)), rehearsed["rehearsed_people"][0]["people"])
+    found = tuple(lines(rehearsed))
+    return Rehearsal(found, min(rehearsed["rehearsed_people"][0]["people"], sum(line.contacts for line in found)))
 
 
 def lines(rehearsed: dict[str, list[Row]]) -> list[Line]:
     """The rows of the statements rehearsed_* as one line for each account and channel, in their order."""
+    allowed = {(row["account_id"], row["channel"]): row["allowed"] for row in rehearsed["rehearsed_ceilings"]}
     planned = {(row["account_id"], row["channel"]): row for row in rehearsed["rehearsed_contacts"]}
     usual = {(row["account_id"], row["channel"]): row["usual_contacts"] for row in rehearsed["rehearsed_usual"]}
     withheld: dict[tuple[str, str], list[Withheld]] = defaultdict(list)
@@ -100,12 +104,15 @@ def lines(rehearsed: dict[str, list[Row]]) -> list[Line]:
     for account_id, channel in sorted({*planned, *withheld}):
         row = planned.get((account_id, channel), {"contacts": 0, "people": 0})
         known = usual.get((account_id, channel))
+        going = min(row["contacts"], allowed.get((account_id, channel), row["contacts"]))
+        if going < row["contacts"]:
+            withheld[account_id, channel].append(Withheld(row["contacts"] - going, CEILING, None))
         found.append(
             Line(
                 account_id,
                 channel,
-                row["contacts"],
-                row["people"],
+                going,
+                min(going, row["people"]),
                 None if known is None else round(known),
                 tuple(withheld[account_id, channel]),
             )

@@ -44,7 +44,9 @@ class HoldWatch:
                 self._read_at = asked_at
             holds = self._holds
         of_contact = {("all", ""), ("channel", contact.channel.value), ("account", contact.account_id)}
-        return not holds.isdisjoint(of_contact | {("cycle", date) for date in contact.logical_dates})
+        of_book = {("book", "*"), ("book", contact.account_id)}
+        of_cycles = {("cycle", date) for date in contact.logical_dates}
+        return not holds.isdisjoint(of_contact | of_book | of_cycles)
 
 
 class PauseWatch:

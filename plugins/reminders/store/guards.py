@@ -31,6 +31,7 @@ CONSTRAINTS = (
     "address_cap_kept",
     "address_gap_kept",
     "daily_ceiling_kept",
+    "good_cycle_was_judged",
     # A counter or an event that could be there twice would count for nothing.
     "address_cap_pkey",
     "address_gap_pkey",
@@ -45,6 +46,7 @@ TRIGGERS = (
     "reminder.never_deleted",
     "reminder.never_rewritten",
     "reminder.hold_is_kept",
+    "reminder.hold_is_noted",
     "reminder.never_louder",
     "attempt.fenced",
     "attempt.gated",
@@ -56,6 +58,7 @@ TRIGGERS = (
     "contact_guard.guard_is_one_way",
     "contact_guard.never_deleted",
     "hold.released_once",
+    "cycle.judged_anew",
     "ledger_mark.mark_moves_up",
     "cadence_step.ladder_can_be_climbed",
 )

@@ -11,7 +11,7 @@ import psycopg
 
 from reminders.errors import HoldError
 from reminders.store.guards import OPERATOR
-from reminders.store.ledger import Ledger, Row
+from reminders.store.ledger import Ledger, Row, again_after_deadlock
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Holds:
         with self._ledger.acting_as(OPERATOR):
             return self._ledger.rows("holds_in_force", now=now)
 
+    @again_after_deadlock
     def place(self, scope: str, value: str, who: str, why: str, now: datetime, review_in: timedelta) -> int:
         """Hold a scope at once and return the hold's id; `value` is its account, channel or logical date, or empty.
 
@@ -61,6 +62,7 @@ class Holds:
         with self._ledger.acting_as(OPERATOR):
             return bool(self._ledger.rows("account_seen", account_id=account_id))
 
+    @again_after_deadlock
     def release(self, hold_ids: Sequence[int], who: str, now: datetime) -> LetGo:
         """Release the holds. What they held and is still useful goes out, nearest first, after a canary.
 
@@ -72,6 +74,7 @@ class Holds:
             self._release(hold_ids, who, now)
         return LetGo(going, 0)
 
+    @again_after_deadlock
     def drop(self, hold_ids: Sequence[int], who: str, now: datetime) -> LetGo:
         """End what the groups hold as dropped, and release them. Raises `HoldError` as `release`, or for no group."""
         with self._ledger.acting_as(OPERATOR):
@@ -80,14 +83,20 @@ class Holds:
             self._release(hold_ids, who, now)
         return LetGo(0, dropped)
 
+    @again_after_deadlock
     def turn_down(self, hold_ids: Sequence[int], who: str, now: datetime) -> LetGo:
         """Turn what the groups hold down to email and release them; who has had an email of the slot gets none more.
 
-        Raises `HoldError` as `drop`.
+        Raises `HoldError` as `drop`, and when the book's addresses are not at hand.
         """
         with self._ledger.acting_as(OPERATOR):
             self._lock(hold_ids, are_groups=True)
             turned = self._ledger.rows("turn_down_held", hold_ids=list(hold_ids), now=now)[0]
+            if turned["unread"]:
+                raise HoldError(
+                    "the book has not been read since the ledger's server came up: turn down after the next cycle; "
+                    "nothing was changed"
+                )
             self._release(hold_ids, who, now)
         return LetGo(turned["turned_down"], turned["dropped"])
 

@@ -27,6 +27,7 @@ MOST_STEPS = 20
 MOST_TRIES = 5
 
 Row = dict[str, Any]
+REHEARSED = ("contacts", "people", "ceilings", "usual", "withheld")
 # After so long people are reminded of a hold that nobody gave a time for.
 REVIEW_IN = timedelta(hours=1)
 Connection = psycopg.Connection[Any]
@@ -218,13 +219,12 @@ class Ledger:
         on_hold = [row["account_id"] for row in self.rows("books_on_hold")]
         found = self.rows("changed_books", logical_date=logical_date)
         for row in found:
-            everything = row["account_id"] == "*"
             self.connection.execute(
                 statement("place_hold"),
                 {
                     "review_at": now + REVIEW_IN,
-                    "scope": "all" if everything else "account",
-                    "scope_value": "" if everything else row["account_id"],
+                    "scope": "book",
+                    "scope_value": row["account_id"],
                     "placed_by": "merge_ledger",
                     "why": f"of {row['expected']} appointments in the book {row['lost']} are gone, {row['cancelled']} "
                     f"cancelled, {row['moved']} moved, {row['without_address']} without address, all at once; nothing "
@@ -239,9 +239,10 @@ class Ledger:
         """Give every reminder that can still go out its verdict, then let the gate judge what is about to go.
 
         Returns counts: `settled` reminders changed, `held` ones the gate stopped (none for a backfill, which sends
-        nothing). A rung that ends here frees the one above it, so the verdicts are repeated for those.
+        nothing), and the `groups` that took them in: `named` by account, step and age, `reminders`, `why`. A rung that
+        ends here frees the one above it, so the verdicts are repeated for those.
         """
-        counts = {"settled": 0, "held": 0}
+        settled, groups = 0, []
         with self.acting_as(PLANNER):
             self.connection.execute(statement("lock_cycles"))
             waiting = self._one("waiting_reminders", logical_date=logical_date)["reminder_ids"]
@@ -249,16 +250,11 @@ class Ledger:
                 if not waiting:
                     break
                 found = self._one("triage", reminder_ids=waiting, now=now)
-                counts["settled"] += found["settled"]
+                settled += found["settled"]
                 waiting = found["freed_ids"]
             if run_kind != "backfill":
-                counts["held"] = self._one("judge", logical_date=logical_date, now=now)["held"]
-        return counts
-
-    def groups_held(self, now: datetime) -> list[Row]:
-        """The groups that the gate stopped at `now`: `named` by account, step and age, `reminders`, `why`."""
-        with self.acting_as(PLANNER):
-            return self.rows("groups_held", now=now)
+                groups = self.rows("judge", logical_date=logical_date, now=now)
+        return {"settled": settled, "held": sum(group["reminders"] for group in groups), "groups": groups}
 
     def plan(self, logical_date: datetime, now: datetime, most: dict[str, int], batches: dict[str, int]) -> list[int]:
         """Bundle what is ready into contacts and a few batches; `most` contacts and `batches` for each channel."""
@@ -383,7 +379,7 @@ class Ledger:
         with self.acting_as(PLANNER):
             return {
                 name: self.rows(name, logical_date=logical_date, now=now)
-                for name in ("rehearsed_contacts", "rehearsed_people", "rehearsed_usual", "rehearsed_withheld")
+                for name in (f"rehearsed_{what}" for what in REHEARSED)
             }
 
     def note_status(self, attempt_id: int, provider_status: str, now: datetime) -> None:
