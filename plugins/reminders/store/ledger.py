@@ -257,6 +257,7 @@ class Ledger:
         with self.acting_as(PLANNER):
             return self.rows("groups_held", now=now)
 
+    @again_after_deadlock
     def plan(self, logical_date: datetime, now: datetime, most: dict[str, int], batches: dict[str, int]) -> list[int]:
         """Bundle what is ready into contacts and a few batches; `most` contacts and `batches` for each channel."""
         channels = sorted(most)
