@@ -78,6 +78,26 @@ def test_what_another_cycle_sends_meanwhile_is_not_put_off_for_the_pace(
     assert sorted(scene.states().values(), key=str) == [*waiting, *[("sending", None)] * PACE]
 
 
+def test_what_an_orphaned_dispatch_sends_is_not_held_when_its_date_runs_again(
+    scene: Scene, planned: list[int], other: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gate acts as the owner, whom the ledger lets do what any role may."""
+    one = scene.ledger._one
+
+    def judge_while_sending(name: str, **values: Any) -> Any:
+        if name != "judge":
+            return one(name, **values)
+        other.execute("SET LOCAL ROLE reminders_dispatcher")
+        other.execute(INTEND, (planned, scene.now, scene.now + MINUTE))
+        return overlapped(scene, lambda: one(name, **values), other.commit)
+
+    monkeypatch.setattr(scene.ledger, "_one", judge_while_sending)
+    scene.has_gap = True
+    assert scene.prepare(scene.now) == []
+    held = [("held", "on_hold")] * PACE
+    assert sorted(scene.states().values(), key=str) == [*held, *[("sending", None)] * PACE]
+
+
 def test_a_plan_that_ends_in_a_deadlock_is_made_again(
     scene: Scene, planned: list[int], other: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

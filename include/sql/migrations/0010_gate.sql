@@ -275,7 +275,7 @@ BEGIN
     ), kept AS (
         UPDATE reminder r SET state = 'held', deferred_for = 'on_hold', not_before_at = NULL, hold_id = h.hold_id
         FROM stopped s JOIN in_force h ON h.scope_value = concat_ws(' ', s.account_id, s.step, s.age)
-        WHERE r.reminder_id = s.reminder_id
+        WHERE r.reminder_id = s.reminder_id AND r.state = 'pending'
         RETURNING r.reminder_id
     ), noted AS (
         INSERT INTO volume AS v (account_id, channel, hour_at, contacts, overdue, repeated)
