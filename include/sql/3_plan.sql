@@ -86,7 +86,8 @@ WITH ready AS (
 ), waiting AS (
     UPDATE reminders.reminder r SET deferred_for = 'wait_for_pace'
     FROM ready w
-    WHERE w.reminder_id = r.reminder_id AND r.deferred_for IS NULL
+    -- A cycle that this one has overtaken may have sent it meanwhile.
+    WHERE w.reminder_id = r.reminder_id AND r.state = 'pending' AND r.deferred_for IS NULL
       AND w.reminder_id NOT IN (SELECT reminder_id FROM member)
 )
 SELECT batch_id FROM numbered ORDER BY batch_id

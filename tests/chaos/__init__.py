@@ -2,6 +2,7 @@
 
 layers.py     what a guard can be removed from: a constraint, a fragment of a function or statement, a line of code
 guards.py     the table: guard, what is removed, the drill, and the figure that turns bad, or what still holds
-drills.py     small days under load, each clean while every guard is there
-strain.py     the drills' own figures, from the phone network's log
+drills.py     the drills, each clean while every guard is there;  strain.py  their own figures, from the network's log
+storm.py      the book, with its storm of ten times the usual volume, and the hours of the cycles
+acts.py       what happens beside the cycles: the operator, the people called, the provider
 """

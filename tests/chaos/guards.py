@@ -53,6 +53,8 @@ DOUBT = "the doubtful is not tried again"
 ONCE, ONE_ROW, CEILING = "once, also imported again", "one row for a reminder", "ceiling of a day"
 ONCE_LAYERS = (layers.CONTACTED, layers.CONTACTED_ONCE, layers.SKIPPING)
 EXPIRY_LAYERS = (layers.TOO_LATE, layers.PLAN_TIME, layers.NOT_TOO_LATE, layers.LAST_CHECK)
+QUIET_LAYERS = (layers.HOURS, layers.NOT_QUIET, layers.LAST_CHECK)
+CAP_LAYERS = (layers.DAY_AND_WEEK, layers.CAP_KEPT)
 CEILING_LAYERS = (layers.WAIT_FOR_CEILING, layers.CHOSEN, layers.CEILING_KEPT)
 
 REMOVALS = [
@@ -68,23 +70,27 @@ REMOVALS = [
     Removal(ONE_ROW, (layers.REMINDER_ONCE,), drills.TWO_PLANNERS, None, layers.LOCK.name),
     Removal("cycles take turns", (layers.LOCK,), drills.TWO_PLANNERS, "failed_cycles"),
     Removal(ONE_ROW, (layers.LOCK, layers.REMINDER_ONCE), drills.TWO_PLANNERS, "rows_twice"),
-    *kept_by("expiry", drills.BUSY, "late_escalations", *EXPIRY_LAYERS),
+    *kept_by("expiry", drills.UNGATED, "late_escalations", *EXPIRY_LAYERS),
     # No window ends after the start (window_runs_forward).
-    Removal("nothing after the start", (layers.STARTED,), drills.BUSY, None, "verdict too_late"),
-    Removal("nothing after the start", EXPIRY_LAYERS, drills.BUSY, "too_late"),
-    *kept_by("quiet hours", drills.NIGHT_OUTAGE, "in_quiet_hours", layers.HOURS, layers.NOT_QUIET, layers.LAST_CHECK),
+    Removal("nothing after the start", (layers.STARTED,), drills.UNGATED, None, "verdict too_late"),
+    Removal("nothing after the start", EXPIRY_LAYERS, drills.UNGATED, "too_late"),
+    *kept_by("quiet hours", drills.NIGHT_OUTAGE, "in_quiet_hours", *QUIET_LAYERS),
     *kept_by("silence rule", drills.HELD, "late_escalations", layers.PROOF, layers.CALL_HAS_PROOF),
-    *kept_by("hold", drills.HELD, "after_hold", layers.ON_HOLD, layers.NO_HOLD, layers.SOCKET),
+    *kept_by("hold", drills.STOPPED, "after_hold", layers.ON_HOLD, layers.NO_HOLD, layers.SOCKET),
     *kept_by("volume gate", drills.BACKLOG, "backlog_unasked", layers.JUDGED),
     *kept_by("the gate is asked", drills.BACKLOG, "backlog_unasked", layers.ASKED, layers.WAS_JUDGED),
     *kept_by("pace of calls", drills.BUSY, "calls_in_five_minutes", layers.CALL_PACE),
-    *kept_by("cap of an address", drills.BUSY, "by_phone_in_a_day", layers.DAY_AND_WEEK, layers.CAP_KEPT),
+    *kept_by("canary of what is released", drills.RELEASED, "before_canary", layers.CANARY),
+    *kept_by("pace of what is released", drills.RELEASED, "released_in_five_minutes", layers.RELEASED_PACE),
+    Removal("quiet hours for what is released", QUIET_LAYERS, drills.RELEASED, "in_quiet_hours"),
+    Removal("cap for what is released", CAP_LAYERS, drills.RELEASED, "by_phone_in_a_day"),
+    *kept_by("cap of an address", drills.BUSY, "by_phone_in_a_day", *CAP_LAYERS),
     *kept_by("gap of an address", drills.GENEROUS, "too_close", layers.WAIT_FOR_GAP, layers.GAP_KEPT),
-    Removal(CEILING, (layers.WAIT_FOR_CEILING, layers.CEILING_KEPT), drills.BUSY, None, layers.CHOSEN.name),
-    Removal(CEILING, (layers.WAIT_FOR_CEILING, layers.CHOSEN), drills.BUSY, None, layers.CEILING_KEPT.name),
+    Removal(CEILING, (layers.WAIT_FOR_CEILING, layers.CEILING_KEPT), drills.CEILING, None, layers.CHOSEN.name),
+    Removal(CEILING, (layers.WAIT_FOR_CEILING, layers.CHOSEN), drills.CEILING, None, layers.CEILING_KEPT.name),
     # The verdict sees what was counted before the batch, and not the batch.
-    Removal(CEILING, (layers.CHOSEN, layers.CEILING_KEPT), drills.BUSY, "emails_in_a_day"),
-    Removal(CEILING, CEILING_LAYERS, drills.BUSY, "emails_in_a_day"),
+    Removal(CEILING, (layers.CHOSEN, layers.CEILING_KEPT), drills.CEILING, "emails_in_a_day"),
+    Removal(CEILING, CEILING_LAYERS, drills.CEILING, "emails_in_a_day"),
     *kept_by("contacts are counted", drills.BUSY, "by_phone_in_a_day", layers.COUNTED),
     *kept_by("one call at a time", drills.LONG_CALLS, "most_calls_at_once", layers.WAIT_FOR_LINE, layers.ONE_OPEN_CALL),
     *kept_by("a provider's id once", drills.SAME_ID, "falsely_delivered", layers.ID_ONCE),

@@ -252,6 +252,16 @@ CALL_PACE = statement(
     "plan_contacts",
     Fragment("p.place_of_channel <= policy.call_pace - coalesce(recent.calls, 0)", "true"),
 )
+RELEASED_PACE = statement(
+    "plan's pace of a released backlog",
+    "plan_contacts",
+    Fragment("p.place_of_backlog <= policy.call_pace - coalesce(recent.of_backlog, 0)", "true"),
+)
+CANARY = statement(
+    "plan's canary",
+    "plan_contacts",
+    Fragment("q.place_of_canary <= q.canary - coalesce(q.canaries_in_flight, 0)", "true"),
+)
 DAY_AND_WEEK = verdict(
     "wait_for_day and _week",
     Fragment("WHEN f.day_count >= f.day_cap", "WHEN false"),

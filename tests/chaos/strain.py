@@ -19,6 +19,7 @@ from tests.drill.book import Book, rungs
 GAP = timedelta(hours=2)
 # The longest that the gate may be told to let a reminder be overdue.
 BACKLOG_AFTER = timedelta(hours=6)
+STOPS_WITHIN = timedelta(seconds=1)
 
 LABELS = {
     "duplicates": "repeated (client, visit, channel)",
@@ -30,8 +31,11 @@ LABELS = {
     "by_phone_in_a_day": "most texts and calls to a number in a day",
     "too_close": "texts and calls within two hours of another",
     "emails_in_a_day": "most emails of an account in a day",
+    "before_hold": "contacts on a channel until it was held",
     "after_hold": "contacts on a channel that is held",
     "backlog_unasked": "contacts of a backlog nobody released",
+    "released_in_five_minutes": "most of a released backlog for an account in five minutes",
+    "before_canary": "texts of a released backlog before its canary arrived",
     "falsely_delivered": "delivered, says the ledger; nobody heard",
     "rows_twice": "reminders that the ledger has twice",
     "contacts_twice": "contacts that the ledger has made twice",
@@ -62,19 +66,45 @@ def most_of(contacts: pd.DataFrame, whose: str, period: str) -> int:
     return int(contacts.groupby([whose, contacts["at"].dt.floor(period)]).size().max())
 
 
+def due_times(book: Book) -> dict[tuple[str, str], datetime]:
+    """When each rung was due, by client and channel."""
+    return {
+        (booking.client_id, rung.channel.value): rung.due_at for booking in book.bookings for rung in rungs(booking)
+    }
+
+
 def backlog(heard: pd.DataFrame, book: Book) -> int:
     """How many people heard of a rung more than `BACKLOG_AFTER` after it was due."""
-    due = {(booking.client_id, rung.channel.value): rung.due_at for booking in book.bookings for rung in rungs(booking)}
+    due = due_times(book)
     return sum(
         at - due[client_id, channel] > BACKLOG_AFTER
         for client_id, channel, at in zip(heard["client_id"], heard["channel"], heard["at"], strict=True)
     )
 
 
-def sent_since(heard: pd.DataFrame, since: datetime, channels: Iterable[str]) -> int:
-    """How many contacts by these channels were made at `since` or later."""
-    made = heard[(heard["at"] >= since) & heard["channel"].isin(list(channels))]
-    return int(made["contact_id"].nunique())
+def released(heard: pd.DataFrame, book: Book, released_at: datetime | None) -> pd.DataFrame:
+    """What a person let go: the contacts made since `released_at`, if anybody did, about rungs due before it."""
+    if released_at is None:
+        return heard[:0]
+    due = due_times(book)
+    named = zip(heard["client_id"], heard["channel"], strict=True)
+    was_due = pd.Series([due[rung] < released_at for rung in named], heard.index, bool)
+    return heard[(heard["at"] >= released_at) & was_due].drop_duplicates("contact_id")
+
+
+def before_canary(released: pd.DataFrame, canary: int, takes: timedelta) -> int:
+    """How many of the `released` texts, beyond the first `canary`, were made before those had been delivered, which
+    `takes` so long."""
+    times = sorted(released[released["channel"] == Channel.SMS.value]["at"])
+    return sum(at < times[canary - 1] + takes for at in times[canary:])
+
+
+def around_holds(heard: pd.DataFrame, holds: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """How many contacts were made on channels that were held: before the hold or as it came, and a second after it."""
+    held_at = {hold["channel"]: hold["placed_at"] for hold in holds}
+    made = heard[heard["channel"].isin(list(held_at))].drop_duplicates("contact_id")
+    after = sum(at > held_at[channel] + STOPS_WITHIN for channel, at in zip(made["channel"], made["at"], strict=True))
+    return {"before_hold": len(made) - after, "after_hold": after}
 
 
 def falsely_delivered(heard: pd.DataFrame, book: Book, reminders: Iterable[Mapping[str, Any]]) -> int:

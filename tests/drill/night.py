@@ -146,6 +146,7 @@ def run_ringonce(
         system = until_the_end.enter_context(Ringonce(database, book, schedule.starts_at, planners))
         for place, now in enumerate(schedule.fewer_ticks(), start=1):
             tell(now)
+            system.clock.set(now)
             if now == schedule.broken_at:
                 sabotage(system)
             if now == schedule.morning_at:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from traceback import extract_tb
 from types import TracebackType
 from typing import Any
 
@@ -26,6 +27,7 @@ from reminders.cycle.preflight import preflight
 from reminders.cycle.reconcile import close_dead, poll
 from reminders.errors import RemindersError
 from reminders.model import Channel
+from reminders.store.holds import Holds
 from reminders.store.ledger import Ledger
 from tests.databases import TestDatabase
 from tests.drill.book import Book
@@ -79,8 +81,8 @@ class Worker:
 class Ringonce:
     """One deployment with an empty ledger in `database`, started at `now`. Use it in `with`.
 
-    `is_dispatch_broken`: a deploy has broken the module of the dispatch task, and nothing else. `failures` counts, by
-    what went wrong, the cycles that failed for any other reason.
+    `operator` is what a person may do. `is_dispatch_broken`: a deploy has broken the module of the dispatch task, and
+    nothing else. `failures` counts, by what went wrong, the cycles that failed for any other reason.
     """
 
     def __init__(self, database: TestDatabase, book: Book, now: datetime, planners: int = 1) -> None:
@@ -93,6 +95,7 @@ class Ringonce:
         self.clock = VirtualClock(self.owner, self.network, now)
         self.clock.set(now)
         self.workers = [Worker(*(Ledger(database.connect("reminders_app")) for _ in range(2))) for _ in range(planners)]
+        self.operator = Holds(database.connect("reminders_operator_login"))
         self._mark: str | None = None
         mailer = Mailer("127.0.0.1", self.network.smtp_port, None, None, "reminders@example.com", starttls=False)
         self.twilio = Twilio(
@@ -133,7 +136,9 @@ class Ringonce:
         try:
             self.cycle(date, worker)
         except (RemindersError, psycopg.Error) as error:
-            self.failures[f"{type(error).__name__}: {error}"] += 1
+            # The line of `cycle` that failed: what the error itself says may be no more than its class.
+            line = extract_tb(error.__traceback__)[1].line
+            self.failures[f"{type(error).__name__}: {error}; {line}"] += 1
 
     def cycle(self, date: datetime, worker: Worker) -> None:
         """One run of send_due_reminders, task by task: the place to adapt when the DAG or the `Ledger` changes."""

@@ -45,5 +45,7 @@ def test_a_guard_is_proved_by_its_absence(shared_server: SharedServer, removal: 
     """Three of the guards of `make chaos`, without every layer of theirs."""
     template = shared_server.template("ledger_template", fill_ledger)
     with shared_server.database(template) as kept, shared_server.database(template) as removed:
-        assert removal.drill.bad(removal.drill.run(kept)) == {}
-        assert removal.figure in removal.drill.bad(removal.drill.run(removed, without(removal.removed)))
+        outcome = removal.drill.run(kept)
+        assert removal.drill.bad(outcome.figures) == {}, outcome.failures
+        outcome = removal.drill.run(removed, without(removal.removed))
+        assert removal.figure in removal.drill.bad(outcome.figures), outcome

@@ -256,6 +256,7 @@ class Ledger:
                 groups = self.rows("judge", logical_date=logical_date, now=now)
         return {"settled": settled, "held": sum(group["reminders"] for group in groups), "groups": groups}
 
+    @again_after_deadlock
     def plan(self, logical_date: datetime, now: datetime, most: dict[str, int], batches: dict[str, int]) -> list[int]:
         """Bundle what is ready into contacts and a few batches; `most` contacts and `batches` for each channel."""
         channels = sorted(most)
