@@ -49,7 +49,7 @@ def kept_by(guard: str, drill: Drill, figure: str, *kept: Layer) -> list[Removal
     return [*alone, Removal(guard, kept, drill, figure)]
 
 
-DOUBT = "the doubtful is not tried again"
+DOUBT, ASKED = "the doubtful is not tried again", "the gate is asked"
 ONCE, ONE_ROW, CEILING = "once, also imported again", "one row for a reminder", "ceiling of a day"
 ONCE_LAYERS = (layers.CONTACTED, layers.CONTACTED_ONCE, layers.SKIPPING)
 EXPIRY_LAYERS = (layers.TOO_LATE, layers.PLAN_TIME, layers.NOT_TOO_LATE, layers.LAST_CHECK)
@@ -78,7 +78,10 @@ REMOVALS = [
     *kept_by("silence rule", drills.HELD, "late_escalations", layers.PROOF, layers.CALL_HAS_PROOF),
     *kept_by("hold", drills.STOPPED, "after_hold", layers.ON_HOLD, layers.NO_HOLD, layers.SOCKET),
     *kept_by("volume gate", drills.BACKLOG, "backlog_unasked", layers.JUDGED),
-    *kept_by("the gate is asked", drills.BACKLOG, "backlog_unasked", layers.ASKED, layers.WAS_JUDGED),
+    Removal(ASKED, (layers.ASKED,), drills.BACKLOG, "failed_cycles"),
+    Removal(ASKED, (layers.WAS_JUDGED, layers.GOOD_IS_JUDGED), drills.BACKLOG, None, layers.ASKED.name),
+    Removal(ASKED, (layers.ASKED, layers.GOOD_IS_JUDGED), drills.BACKLOG, None, layers.WAS_JUDGED.name),
+    Removal(ASKED, (layers.ASKED, layers.WAS_JUDGED, layers.GOOD_IS_JUDGED), drills.BACKLOG, "backlog_unasked"),
     *kept_by("pace of calls", drills.BUSY, "calls_in_five_minutes", layers.CALL_PACE),
     *kept_by("canary of what is released", drills.RELEASED, "before_canary", layers.CANARY),
     *kept_by("pace of what is released", drills.RELEASED, "released_in_five_minutes", layers.RELEASED_PACE),

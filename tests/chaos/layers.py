@@ -110,7 +110,7 @@ def restate(system: Ringonce, called: str, fragments: tuple[Fragment, ...]) -> N
     text = before(called)
     for fragment in fragments:
         text = fragment.cut(text, called)
-    changed = text if fragments else "SELECT 0 AS held"
+    changed = text if fragments else "SELECT WHERE false"
 
     def restated(name: str) -> str:
         return changed if name == called else before(name)
@@ -238,7 +238,7 @@ NO_HOLD = fence(
     ),
 )
 
-JUDGED = function("the gate's judgement (reminders.judge)", "judge", Fragment("WHERE j.why IS NOT NULL", "WHERE false"))
+JUDGED = function("the gate's judgement (reminders.judge)", "judge", Fragment("WHERE w.why IS NOT NULL", "WHERE false"))
 ASKED = statement("triage's call of the gate", "judge")
 WAS_JUDGED = function(
     "fence cycle_was_judged",
@@ -246,6 +246,8 @@ WAS_JUDGED = function(
     Fragment("WHERE c.judged_at IS NULL\n       OR", "WHERE"),
     Fragment("CASE WHEN c.judged_at IS NULL THEN 'cycle_was_judged' ELSE 'no_hold_in_force' END", "'no_hold_in_force'"),
 )
+
+GOOD_IS_JUDGED = constraint("reminders.cycle", "good_cycle_was_judged")
 
 CALL_PACE = statement(
     "plan's call_pace",

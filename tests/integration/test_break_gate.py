@@ -186,16 +186,14 @@ def test_the_planner_cannot_say_that_a_person_released_it(scene: Scene, ledger: 
 
 def handed_to_the_gate(monkeypatch: pytest.MonkeyPatch, change: Callable[[Any, dict[str, Any]], Any]) -> None:
     """A release whose triage calls the gate otherwise than this one's."""
-    original = Ledger._one
+    asked = Ledger.rows
 
-    def one(ledger: Ledger, name: str, **values: Any) -> Any:
-        return (
-            change(original, {"self": ledger, "name": name, **values})
-            if name == "judge"
-            else original(ledger, name, **values)
-        )
+    def rows(ledger: Ledger, name: str, **values: Any) -> Any:
+        if name != "judge":
+            return asked(ledger, name, **values)
+        return change(lambda **said: asked(ledger, name, **said), values)
 
-    monkeypatch.setattr(Ledger, "_one", one)
+    monkeypatch.setattr(Ledger, "rows", rows)
 
 
 def test_the_gate_judges_by_the_databases_clock(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,7 +209,7 @@ def test_the_gate_judges_by_the_databases_clock(scene: Scene, monkeypatch: pytes
 def test_a_date_that_runs_again_is_judged_again(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """A release that leaves the gate out sends nothing, they say; a date that was cleared was judged once already."""
     scene.at(WEDNESDAY_2PM).booked(Booked(OVERDUE + 6 * HOUR)).cycle()
-    handed_to_the_gate(monkeypatch, lambda _judge, _said: {"held": 0})
+    handed_to_the_gate(monkeypatch, lambda _judge, _said: [])
     scene.has_gap = True
     scene.booked(Booked(OVERDUE, "late", client_email="late@example.com"))
     scene.at(WEDNESDAY_2PM + 13 * HOUR).cycle(WEDNESDAY_2PM)

@@ -82,16 +82,18 @@ def test_what_an_orphaned_dispatch_sends_is_not_held_when_its_date_runs_again(
     scene: Scene, planned: list[int], other: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The gate acts as the owner, whom the ledger lets do what any role may."""
-    one = scene.ledger._one
+    rows = scene.ledger.rows
 
     def judge_while_sending(name: str, **values: Any) -> Any:
         if name != "judge":
-            return one(name, **values)
+            return rows(name, **values)
+        # Else the orphan is refused: its date is not judged again yet.
+        scene.owner.execute("UPDATE reminders.cycle SET judged_at = started_at")
         other.execute("SET LOCAL ROLE reminders_dispatcher")
         other.execute(INTEND, (planned, scene.now, scene.now + MINUTE))
-        return overlapped(scene, lambda: one(name, **values), other.commit)
+        return overlapped(scene, lambda: rows(name, **values), other.commit)
 
-    monkeypatch.setattr(scene.ledger, "_one", judge_while_sending)
+    monkeypatch.setattr(scene.ledger, "rows", judge_while_sending)
     scene.has_gap = True
     assert scene.prepare(scene.now) == []
     held = [("held", "on_hold")] * PACE
