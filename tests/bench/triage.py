@@ -18,7 +18,12 @@ WIDE_GATE = (
     "UPDATE reminders.gate_bound SET least_of_account = 1000, least_in_all = 10000, times_usual = 10",
     "INSERT INTO reminders.account_seen SELECT DISTINCT account_id, now() FROM reminders.reminder",
 )
-GOOD_CYCLE = "UPDATE reminders.cycle SET is_good = true"
+GOOD_CYCLE = "UPDATE reminders.cycle SET judged_at = started_at, is_good = true"
+# The gate refuses another time than the ledger's.
+STAND_STILL = (
+    "DELETE FROM reminders.clock",
+    "INSERT INTO reminders.clock (shift) VALUES (%(now)s - clock_timestamp())",
+)
 OVERDUE = "UPDATE reminders.reminder SET due_at = due_at - interval '13 hours' WHERE ended_at IS NULL"
 # Each waits for its address's gap: every row is written.
 GAPS = """
@@ -93,7 +98,7 @@ def changed(database: Database, before: Sequence[str], now: datetime) -> Sequenc
         GAPS: "DELETE FROM reminders.address_gap",
         OVERDUE: OVERDUE.replace("due_at -", "due_at +"),
     }
-    for text in before:
+    for text in (*STAND_STILL, *before):
         database.owner.execute(text, {"now": now})
     database.owner.execute("VACUUM ANALYZE")
     return [undone[text] for text in before]

@@ -66,6 +66,7 @@ COMMENT ON COLUMN reminders.reminder.turned_down_from IS 'The louder channel tha
 
 ALTER TABLE reminders.contact ADD COLUMN released_at timestamptz;
 COMMENT ON COLUMN reminders.contact.released_at IS 'When a person released the backlog that the contact is of; null: it is fresh.';
+CREATE INDEX reminder_by_hold ON reminders.reminder (hold_id) WHERE hold_id IS NOT NULL AND ended_at IS NULL;
 -- What a person has decided of a slot's step holds whatever id the appointment comes with.
 CREATE INDEX reminder_decided ON reminders.reminder (account_id, slot_at, step)
     WHERE reason = 'dropped' OR turned_down_from IS NOT NULL;
@@ -410,7 +411,7 @@ BEGIN
         UPDATE reminder r SET state = 'held', deferred_for = 'on_hold', hold_id = h.hold_id
         FROM stopped s JOIN in_force h ON h.scope_value = concat_ws(' ', s.account_id, s.step, s.age)
         -- Dispatch of the cycle before may have taken it meanwhile.
-        WHERE r.reminder_id = s.reminder_id AND r.state = 'pending'
+        WHERE r.reminder_id = s.reminder_id AND r.ended_at IS NULL AND r.state = 'pending'
         RETURNING r.hold_id
     ), noted AS (
         -- This hour's volume, for the weeks to come.

@@ -178,7 +178,8 @@ LANGUAGE sql AS $$
             not_before_at = coalesce(d.not_before_at, r.not_before_at),
             hold_id = coalesce(d.hold_id, r.hold_id)
         FROM verdict d
-        WHERE d.reminder_id = r.reminder_id AND r.state IN ('pending', 'held')
+        -- Open, which the state says too: its index has no years of ended rows.
+        WHERE d.reminder_id = r.reminder_id AND r.ended_at IS NULL AND r.state IN ('pending', 'held')
           AND (d.disposition <> 'ready' OR r.state = 'held' OR r.deferred_for <> 'wait_for_pace')
           AND (d.disposition NOT IN ('deferred', 'held')
                OR (r.deferred_for, r.not_before_at)
