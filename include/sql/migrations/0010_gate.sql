@@ -364,8 +364,11 @@ BEGIN
     END IF;
     SELECT * INTO gap FROM gap_before(p_now);
     RETURN QUERY
-    WITH finding AS MATERIALIZED (
+    WITH found AS MATERIALIZED (
         SELECT * FROM find_abnormal(p_logical_date, p_now, gap.why)
+    ), finding AS MATERIALIZED (
+        SELECT own.*, in_all.why_overdue AS why_overdue_in_all, in_all.why_volume AS why_volume_in_all
+        FROM found own LEFT JOIN found in_all ON (in_all.account_id, in_all.channel) = ('*', own.channel)
     ), waiting AS (
         SELECT r.*, r.due_at < p_now - b.overdue_after AS is_past,
                greatest(r.due_at, r.created_at, r.not_before_at) < p_now - b.overdue_after
@@ -388,11 +391,10 @@ BEGIN
                         WHERE (l.account_id, l.appointment_id, l.slot_at) = (r.account_id, r.appointment_id, r.slot_at)
                           AND l.step < r.step AND l.reason = 'held_too_long')
                         THEN 'a step before it was held by the gate, and nobody released it' END) END,
-                CASE WHEN r.is_overdue THEN coalesce(own.why_overdue, in_all.why_overdue) END,
-                CASE WHEN r.is_ready THEN coalesce(own.why_volume, in_all.why_volume) END) AS why
+                CASE WHEN r.is_overdue THEN coalesce(own.why_overdue, own.why_overdue_in_all) END,
+                CASE WHEN r.is_ready THEN coalesce(own.why_volume, own.why_volume_in_all) END) AS why
             FROM waiting r
             LEFT JOIN finding own ON (own.account_id, own.channel) = (r.account_id, r.channel)
-            LEFT JOIN finding in_all ON (in_all.account_id, in_all.channel) = ('*', r.channel)
             LEFT JOIN account_seen seen ON seen.account_id = r.account_id) w
         WHERE w.why IS NOT NULL
     ), placed AS (
@@ -417,7 +419,7 @@ BEGIN
         -- This hour's volume, for the weeks to come.
         INSERT INTO volume AS v (account_id, channel, hour_at, contacts, overdue, repeated)
         SELECT f.account_id, f.channel, date_trunc('hour', p_now, 'UTC'), f.contacts, f.overdue, f.repeated
-        FROM finding f WHERE f.contacts + f.overdue > 0
+        FROM found f WHERE f.contacts + f.overdue > 0
         ON CONFLICT ON CONSTRAINT volume_pkey DO UPDATE SET contacts = greatest(v.contacts, EXCLUDED.contacts),
             overdue = greatest(v.overdue, EXCLUDED.overdue), repeated = greatest(v.repeated, EXCLUDED.repeated)
     ), seen AS (
