@@ -354,7 +354,9 @@ COMMENT ON FUNCTION reminders.find_abnormal IS
 -- As the owner, so that no role of the running system can say that a cycle was judged.
 CREATE FUNCTION reminders.judge(p_logical_date timestamptz, p_now timestamptz)
 RETURNS TABLE (named text, why text, reminders bigint)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, reminders AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, reminders
+-- Its steps have no statistics: left alone, the planner loops over every pair of a reminder and a group.
+SET enable_nestloop = off AS $$
 #variable_conflict use_column
 DECLARE gap record;
 BEGIN
@@ -404,14 +406,14 @@ BEGIN
                p_now, p_now + interval '1 hour'
         FROM stopped s GROUP BY s.account_id, s.step, s.age
         ON CONFLICT (scope, scope_value) WHERE released_at IS NULL DO NOTHING
-        RETURNING hold_id, scope_value, why
+        RETURNING hold_id, scope_value, account_id, step, age, why
     ), in_force AS (
         SELECT * FROM placed
         UNION ALL
-        SELECT h.hold_id, h.scope_value, h.why FROM hold h WHERE h.scope = 'group' AND h.released_at IS NULL
+        SELECT h.hold_id, h.scope_value, h.account_id, h.step, h.age, h.why FROM hold h WHERE h.scope = 'group' AND h.released_at IS NULL
     ), kept AS (
         UPDATE reminder r SET state = 'held', deferred_for = 'on_hold', hold_id = h.hold_id
-        FROM stopped s JOIN in_force h ON h.scope_value = concat_ws(' ', s.account_id, s.step, s.age)
+        FROM stopped s JOIN in_force h ON (h.account_id, h.step, h.age) = (s.account_id, s.step, s.age)
         -- Dispatch of the cycle before may have taken it meanwhile.
         WHERE r.reminder_id = s.reminder_id AND r.ended_at IS NULL AND r.state = 'pending'
         RETURNING r.hold_id
