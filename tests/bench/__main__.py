@@ -42,7 +42,7 @@ def merge_figures(server: World, is_full: bool, console: Console) -> Iterable[Fi
 
 
 def triage_figures(server: World, is_full: bool, console: Console) -> Iterable[Figure]:
-    found = triage.measure(server, [50_000, 500_000, *([5_000_000] if is_full else [])], console.log)
+    found = triage.measure(server, [500_000, *([5_000_000] if is_full else [])], console.log)
     smallest = found[0]
     for at in found:
         for what, seconds, limit in (
@@ -57,7 +57,11 @@ def triage_figures(server: World, is_full: bool, console: Console) -> Iterable[F
                 f"{seconds:.2f} s",
             )
     for at in found[1:]:
-        for what, seconds, first in (("ready", at.ready, smallest.ready), ("held", at.held, smallest.held)):
+        for what, seconds, first in (
+            ("ready", at.ready, smallest.ready),
+            ("that must wait", at.deferred, smallest.deferred),
+            ("held", at.held, smallest.held),
+        ):
             yield (
                 f"triage, {what}, {at.rows:,} in the ledger: time / that with {smallest.rows:,}",
                 f"{seconds / first:.2f}",

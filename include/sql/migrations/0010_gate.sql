@@ -64,6 +64,9 @@ COMMENT ON COLUMN reminders.reminder.hold_id IS
     'The hold that stopped it. Released, a person has judged it: the gate lets it pass, until the next gap.';
 COMMENT ON COLUMN reminders.reminder.turned_down_from IS 'The louder channel that a person turned down to email.';
 
+-- A reminder is put off before it goes: with room in its page for what it becomes, its indexes are left alone.
+ALTER TABLE reminders.reminder SET (fillfactor = 60);
+
 ALTER TABLE reminders.contact ADD COLUMN released_at timestamptz;
 COMMENT ON COLUMN reminders.contact.released_at IS 'When a person released the backlog that the contact is of; null: it is fresh.';
 CREATE INDEX reminder_by_hold ON reminders.reminder (hold_id) WHERE hold_id IS NOT NULL AND ended_at IS NULL;
