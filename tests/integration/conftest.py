@@ -1,14 +1,18 @@
-"""Fixtures of the tests on a real ledger: its `owner`, and a `scene` to act on."""
+"""Fixtures of the tests on a real ledger: its `owner`, a `scene` to act on, and the operator's command."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from reminders.operate import run
 from reminders.store.ledger import Ledger
 from tests.databases import TestDatabase
-from tests.integration.scene import Scene
+from tests.integration.scene import SECRET, Scene
+
+Operate = Callable[..., str]
 
 
 @pytest.fixture
@@ -20,3 +24,14 @@ def owner(ledger: TestDatabase) -> Any:
 @pytest.fixture
 def scene(ledger: TestDatabase, owner: Any) -> Scene:
     return Scene(owner, Ledger(ledger.connect("reminders_app")), Ledger(ledger.connect("reminders_app")))
+
+
+@pytest.fixture
+def operate(scene: Scene, ledger: TestDatabase, booking: TestDatabase) -> Operate:
+    """The command, on the scene's clock."""
+    environment = {
+        **ledger.airflow_connections(),
+        "AIRFLOW_CONN_BOOKING_DB": booking.uri(),
+        "AIRFLOW_VAR_REMINDERS_ADDRESS_SECRET": SECRET.decode(),
+    }
+    return lambda *arguments: run(arguments, environment, scene.now)

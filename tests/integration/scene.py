@@ -191,6 +191,19 @@ class Scene:
         """A person releases every hold that is in force."""
         self.owner.execute(RELEASE, {"now": self.now})
 
+    def hold_in_force(self, named: str = "%") -> str:
+        """The number of the one hold in force whose scope and value are `named` (SQL's LIKE)."""
+        ((hold_id,),) = self.owner.execute(
+            "SELECT hold_id FROM reminders.hold"
+            " WHERE released_at IS NULL AND concat_ws(' ', scope, scope_value) LIKE %s",
+            (named,),
+        ).fetchall()
+        return str(hold_id)
+
+    def last_attempt(self) -> int:
+        (attempt_id,) = self.owner.execute("SELECT max(attempt_id) FROM reminders.attempt").fetchone()
+        return int(attempt_id)
+
     def cycles(self, count: int, every: timedelta = 5 * MINUTE) -> list[Contact]:
         """`count` cycles, the first of them now; returns the contacts that reached somebody in them."""
         reached = self.cycle()
@@ -226,3 +239,12 @@ def clients(count: int, starts_at: datetime, prefix: str = "fresh", **changes: A
 
 def channels(contacts: list[Contact]) -> list[str]:
     return sorted(contact.channel.value for contact in contacts)
+
+
+def raising(error: Exception) -> Callable[[Contact], Acceptance]:
+    """A provider that answers every contact with this error."""
+
+    def answer(_contact: Contact) -> Acceptance:
+        raise error
+
+    return answer

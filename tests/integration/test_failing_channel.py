@@ -16,7 +16,7 @@ from reminders.errors import AddressRefused, Doubtful, Misconfigured, NeverConta
 from reminders.model import Acceptance, Channel, Contact
 from reminders.store.ledger import Ledger
 from tests.databases import TestDatabase
-from tests.integration.scene import HOUR, MINUTE, WEDNESDAY_2PM, Booked, Scene, channels
+from tests.integration.scene import HOUR, MINUTE, WEDNESDAY_2PM, Booked, Scene, channels, raising
 
 HOLDS = "SELECT scope, scope_value, placed_by, why FROM reminders.hold WHERE released_at IS NULL"
 VISITS = WEDNESDAY_2PM + 22 * HOUR
@@ -43,13 +43,6 @@ def send(scene: Scene, count: int, answer: Callable[[Contact], Acceptance], firs
 
 def accepted(contact: Contact) -> Acceptance:
     return Acceptance(f"SM{contact.attempt_id}", "queued")
-
-
-def raising(error: Exception) -> Callable[[Contact], Acceptance]:
-    def answer(_contact: Contact) -> Acceptance:
-        raise error
-
-    return answer
 
 
 def came(scene: Scene, ids: Sequence[int], outcome: str, reason: str | None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import psycopg
@@ -14,22 +13,11 @@ from reminders.model import Acceptance, Contact
 from reminders.operate import run
 from reminders.store.holds import Holds, LetGo
 from tests.databases import TestDatabase
-from tests.integration.scene import HOUR, MINUTE, SECRET, WEDNESDAY_2PM, Booked, Scene, channels
+from tests.integration.conftest import Operate
+from tests.integration.scene import HOUR, MINUTE, WEDNESDAY_2PM, Booked, Scene, channels
 
 OVERDUE = WEDNESDAY_2PM + 70 * HOUR
 TEXT_IS_OVERDUE = WEDNESDAY_2PM + 22 * HOUR
-Operate = Callable[..., str]
-
-
-@pytest.fixture
-def operate(scene: Scene, ledger: TestDatabase, booking: TestDatabase) -> Operate:
-    """The command, on the scene's clock."""
-    environment = {
-        **ledger.airflow_connections(),
-        "AIRFLOW_CONN_BOOKING_DB": booking.uri(),
-        "AIRFLOW_VAR_REMINDERS_ADDRESS_SECRET": SECRET.decode(),
-    }
-    return lambda *arguments: run(arguments, environment, scene.now)
 
 
 @pytest.fixture
@@ -43,11 +31,6 @@ def backlog(scene: Scene) -> Scene:
     assert not scene.reached
     scene.has_gap = False
     return scene
-
-
-def hold_of(scene: Scene, group: str) -> str:
-    (hold_id,) = scene.owner.execute("SELECT hold_id FROM reminders.hold WHERE scope_value = %s", (group,)).fetchone()
-    return str(hold_id)
 
 
 def next_cycle(scene: Scene) -> Scene:
@@ -127,7 +110,7 @@ def test_an_account_that_nobody_has_seen_is_held_with_a_question(scene: Scene, o
 
 
 def test_a_released_group_goes_and_the_other_stays(backlog: Scene, operate: Operate) -> None:
-    said = operate("release", hold_of(backlog, "clinic 1 to 6 hours"), "--by", "Ana")
+    said = operate("release", backlog.hold_in_force("group clinic 1 to 6 hours"), "--by", "Ana")
     assert said.endswith("1 reminder goes out nearest first, 0 were dropped")
     assert channels(next_cycle(backlog).reached) == ["email"]
     assert backlog.states()["text", 2] == ("held", "on_hold")
@@ -141,7 +124,7 @@ def test_the_groups_of_an_account_are_chosen_by_step_and_age(backlog: Scene, ope
 
 
 def test_what_is_dropped_never_goes_and_says_so(backlog: Scene, operate: Operate) -> None:
-    operate("drop", hold_of(backlog, "clinic 2 to 6 hours"), "--by", "Ana")
+    operate("drop", backlog.hold_in_force("group clinic 2 to 6 hours"), "--by", "Ana")
     for _ in range(60):
         backlog.at(backlog.now + 20 * MINUTE).cycle()
     assert not backlog.reached
@@ -150,7 +133,7 @@ def test_what_is_dropped_never_goes_and_says_so(backlog: Scene, operate: Operate
 
 
 def test_a_text_that_is_turned_down_goes_by_email_and_keeps_its_step(backlog: Scene, operate: Operate) -> None:
-    said = operate("turn-down", hold_of(backlog, "clinic 2 to 6 hours"), "--by", "Ana")
+    said = operate("turn-down", backlog.hold_in_force("group clinic 2 to 6 hours"), "--by", "Ana")
     assert "1 reminder goes out" in said
     next_cycle(backlog)
     assert [(c.channel.value, c.address) for c in backlog.reached] == [("email", "ben@example.com")]
@@ -203,7 +186,7 @@ def test_a_text_and_a_call_of_one_slot_become_one_email(scene: Scene, operate: O
 
 
 def test_a_ladder_can_be_changed_while_a_text_is_turned_down(backlog: Scene, operate: Operate) -> None:
-    operate("turn-down", hold_of(backlog, "clinic 2 to 6 hours"), "--by", "Ana")
+    operate("turn-down", backlog.hold_in_force("group clinic 2 to 6 hours"), "--by", "Ana")
     with backlog.owner.transaction():
         backlog.owner.execute("SET LOCAL ROLE reminders_operator")
         backlog.owner.execute("UPDATE reminders.cadence_step SET useful_until = '90 minutes' WHERE step = 2")
@@ -215,12 +198,12 @@ def test_a_ladder_can_be_changed_while_a_text_is_turned_down(backlog: Scene, ope
 
 def test_groups_are_chosen_by_number_or_by_account_and_not_by_both(backlog: Scene, operate: Operate) -> None:
     with pytest.raises(HoldError, match="not both"):
-        operate("release", hold_of(backlog, "clinic 1 to 6 hours"), "--step", "2", "--by", "Ana")
+        operate("release", backlog.hold_in_force("group clinic 1 to 6 hours"), "--step", "2", "--by", "Ana")
     assert next_cycle(backlog).reached == []
 
 
 def test_a_hold_is_released_once(backlog: Scene, operate: Operate) -> None:
-    hold_id = hold_of(backlog, "clinic 1 to 6 hours")
+    hold_id = backlog.hold_in_force("group clinic 1 to 6 hours")
     operate("release", hold_id, "--by", "Ana")
     backlog.at(backlog.now + MINUTE)
     for action in ("release", "drop", "turn-down"):
@@ -230,7 +213,7 @@ def test_a_hold_is_released_once(backlog: Scene, operate: Operate) -> None:
 
 def test_one_hold_that_is_unknown_releases_none(backlog: Scene, operate: Operate) -> None:
     with pytest.raises(HoldError, match="there is no hold 99"):
-        operate("release", hold_of(backlog, "clinic 1 to 6 hours"), "99", "--by", "Ana")
+        operate("release", backlog.hold_in_force("group clinic 1 to 6 hours"), "99", "--by", "Ana")
     assert len(backlog.ledger.connection.execute("SELECT 1").fetchall()) == 1
     next_cycle(backlog)
     assert not backlog.reached
@@ -238,7 +221,7 @@ def test_one_hold_that_is_unknown_releases_none(backlog: Scene, operate: Operate
 
 def test_releasing_what_has_expired_says_that_nothing_goes(backlog: Scene, operate: Operate) -> None:
     backlog.at(TEXT_IS_OVERDUE - HOUR).cycle()
-    said = operate("release", hold_of(backlog, "clinic 2 to 6 hours"), "--by", "Ana")
+    said = operate("release", backlog.hold_in_force("group clinic 2 to 6 hours"), "--by", "Ana")
     assert said.endswith("it held no reminder that is still of use")
     next_cycle(backlog)
     assert backlog.states()["text", 2] == ("expired", "held_too_long")
@@ -269,7 +252,7 @@ def test_only_groups_are_dropped_or_turned_down(scene: Scene, operate: Operate, 
 
 def test_of_two_operators_at_once_one_is_told_of_the_other(backlog: Scene, ledger: TestDatabase) -> None:
     """Ana releases while Ben drops the same group: what happens is one of the two, whole."""
-    hold_id = int(hold_of(backlog, "clinic 1 to 6 hours"))
+    hold_id = int(backlog.hold_in_force("group clinic 1 to 6 hours"))
     start = threading.Barrier(2)
     said: list[LetGo | str] = []
 

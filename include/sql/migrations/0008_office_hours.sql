@@ -54,7 +54,7 @@ ALTER TABLE reminders.staged_appointment ALTER COLUMN account_zone SET NOT NULL;
 COMMENT ON COLUMN reminders.staged_appointment.account_zone IS
     'Where the office is that is called back; where the book does not say, the client''s own zone.';
 
--- Given by the decision table of 0011.
+-- Given by the decision table of 0012.
 INSERT INTO reminders.verdict VALUES
     ('office_closed', 'expired',
         'the office was closed whenever the client could be called, until the step was no longer useful'),
