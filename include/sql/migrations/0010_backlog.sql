@@ -102,7 +102,8 @@ CREATE FUNCTION reminders.note_hold() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, reminders AS $$
 BEGIN
     NEW.hold_id := (SELECT min(h.hold_id) FROM active_hold h
-                    WHERE h.scope = 'all' OR (h.scope, h.scope_value) IN (('channel', NEW.channel), ('account', NEW.account_id)));
+                    WHERE h.scope = 'all'
+                       OR (h.scope, h.scope_value) IN (('channel', NEW.channel), ('account', NEW.account_id)));
     RETURN NEW;
 END $$;
 COMMENT ON FUNCTION reminders.note_hold IS
