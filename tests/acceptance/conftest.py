@@ -290,8 +290,8 @@ def started(folder: Path, processes: Processes, server: Server, network: Simulat
             " FROM unnest(ARRAY['clinic', 'calls-only', 'calls-too']) AS account"
         )
         connection.execute(
-            "INSERT INTO reminders.cycle (logical_date, run_kind, has_own_date, started_at, closed_at, is_good)"
-            " VALUES (now() - interval '1 minute', 'scheduled', true, now(), now(), true)"
+            "INSERT INTO reminders.cycle (logical_date, run_kind, has_own_date, started_at, judged_at, closed_at,"
+            " is_good) VALUES (now() - interval '1 minute', 'scheduled', true, now(), now(), now(), true)"
         )
     with psycopg.connect(server.conninfo("booking")) as connection:
         connection.execute(
