@@ -284,6 +284,8 @@ def started(folder: Path, processes: Processes, server: Server, network: Simulat
             " SELECT account, 1, 'call', '4 hours', '1 hour', '0'"
             " FROM unnest(ARRAY['calls-only', 'calls-too']) AS account"
         )
+        # The clients' zones are chosen for the hour of the day; the accounts' offices are in UTC.
+        connection.execute("UPDATE reminders.account_policy SET office_opens = '0:00', office_closes = '23:59:59'")
         # As after a week of good cycles: a new ledger would hold what these accounts have overdue.
         connection.execute(
             "INSERT INTO reminders.account_seen SELECT account, now() - interval '7 days'"
