@@ -27,7 +27,7 @@ WHERE a.ended_at IS NULL AND a.state = 'sending' AND a.deadline_at < %(now)s - i
 -- Ready reminders that no cycle has taken although they are overdue.
 SELECT count(*) AS overdue FROM reminders.reminder r, reminders.gate_bound b
 WHERE r.ended_at IS NULL AND r.state = 'pending' AND r.deferred_for IS NULL
-  AND greatest(r.due_at, r.created_at) < %(now)s - b.overdue_after
+  AND greatest(r.due_at, r.created_at, r.not_before_at) < %(now)s - b.overdue_after
 
 -- name: holds_to_review
 -- Holds in force whose review is due, the longest first; why they were placed is not read, as a person may have written it.

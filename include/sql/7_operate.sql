@@ -106,11 +106,11 @@ SELECT account_id, channel, usual_contacts FROM reminders.measure_volume(%(logic
 -- What this cycle would not send, by account, channel and the reason; of a person's hold only what it stops, as its
 -- reason may name somebody, and a rehearsal goes into a log.
 SELECT r.account_id, r.channel, h.hold_id, count(*) AS reminders,
-       CASE WHEN h.scope = 'group' THEN h.why
+       CASE WHEN h.scope = 'group' AND h.placed_by = 'triage' THEN h.why
             WHEN h.scope IS NOT NULL THEN 'stopped by the hold on ' || concat_ws(' ', h.scope, nullif(h.scope_value, ''))
             ELSE coalesce(v.meaning, r.deferred_for) END AS why
 FROM reminders.reminder r
 LEFT JOIN reminders.hold h ON h.hold_id = r.hold_id AND r.state = 'held'
 LEFT JOIN reminders.verdict v ON v.verdict = r.deferred_for
 WHERE r.ended_at IS NULL AND r.state IN ('pending', 'held') AND r.deferred_for IS NOT NULL
-GROUP BY r.account_id, r.channel, h.hold_id, h.scope, h.scope_value, h.why, v.meaning, r.deferred_for
+GROUP BY r.account_id, r.channel, h.hold_id, h.scope, h.scope_value, h.placed_by, h.why, v.meaning, r.deferred_for

@@ -55,6 +55,23 @@ def test_the_log_tells_of_what_joins_a_group_too(scene: Scene, caplog: pytest.Lo
     assert [record for record in caplog.records if "held for a person" in record.message]
 
 
+def test_neither_log_nor_rehearsal_tells_why_a_person_has_held_a_group(
+    scene: Scene, operate: Operate, booking: TestDatabase, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Placed by hand, with a name in it; what the gate stops then joins it."""
+    scene.at(WEDNESDAY_2PM).booked(Booked(OVERDUE, "late"))
+    appointment(booking, "late", OVERDUE)
+    scene.owner.execute(
+        "INSERT INTO reminders.hold (scope, scope_value, account_id, step, age, placed_by, why, review_at)"
+        " VALUES ('group', 'clinic 1 to 6 hours', 'clinic', 1, 'to 6 hours', 'Ana', 'Mrs Canary complained', now())"
+    )
+    scene.has_gap = True
+    scene.prepare()
+    assert scene.states()["late", 1] == ("held", "on_hold")
+    assert "no good cycle" in caplog.text
+    assert "Canary" not in caplog.text + operate("rehearse")
+
+
 @pytest.mark.parametrize("action", ["drop", "turn-down"])
 def test_what_a_person_decided_holds_for_the_slot_whatever_the_appointments_id_is(
     scene: Scene, operate: Operate, action: str

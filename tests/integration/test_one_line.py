@@ -21,6 +21,7 @@ from tests.integration.scene import HOUR, MINUTE, WEDNESDAY_2PM, Booked, Scene
 from tests.simulator.client import Simulator
 
 PATIENCE = 60.0
+# So long a line stays engaged after the hang-up: a call that was begun meanwhile is seen beside it.
 A_MOMENT = 0.02
 VISIT = WEDNESDAY_2PM + 3 * HOUR
 WEDNESDAY_230PM, WEDNESDAY_3PM, WEDNESDAY_4PM = (WEDNESDAY_2PM + n * HOUR for n in (0.5, 1, 2))

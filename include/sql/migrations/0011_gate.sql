@@ -231,18 +231,18 @@ BEGIN
                p_now, p_now + interval '1 hour'
         FROM stopped s GROUP BY s.account_id, s.step, s.age
         ON CONFLICT (scope, scope_value) WHERE released_at IS NULL DO NOTHING
-        RETURNING hold_id, scope_value, account_id, step, age, why
+        RETURNING hold_id, scope_value, account_id, step, age
     ), in_force AS (
         SELECT * FROM placed
         UNION ALL
-        SELECT h.hold_id, h.scope_value, h.account_id, h.step, h.age, h.why FROM hold h
+        SELECT h.hold_id, h.scope_value, h.account_id, h.step, h.age FROM hold h
         WHERE h.scope = 'group' AND h.released_at IS NULL
     ), kept AS (
         UPDATE reminder r SET state = 'held', deferred_for = 'on_hold', hold_id = h.hold_id
         FROM stopped s JOIN in_force h ON (h.account_id, h.step, h.age) = (s.account_id, s.step, s.age)
         -- Dispatch of the cycle before may have taken it meanwhile.
         WHERE r.reminder_id = s.reminder_id AND r.ended_at IS NULL AND r.state = 'pending'
-        RETURNING r.hold_id
+        RETURNING h.hold_id, h.scope_value, s.why
     ), noted AS (
         -- This hour's volume, for the weeks to come.
         INSERT INTO volume AS v (account_id, channel, hour_at, contacts, overdue, repeated)
@@ -255,8 +255,9 @@ BEGIN
         SELECT DISTINCT r.account_id, p_now FROM reminder r WHERE r.ended_at IS NULL AND r.adopted_by = p_logical_date
         ON CONFLICT DO NOTHING
     )
-    SELECT h.scope_value, h.why, count(*) FROM kept k JOIN in_force h USING (hold_id)
-    GROUP BY h.hold_id, h.scope_value, h.why ORDER BY count(*) DESC, h.scope_value;
+    -- Why now: the hold may be an older one.
+    SELECT k.scope_value, min(k.why), count(*) FROM kept k GROUP BY k.hold_id, k.scope_value
+    ORDER BY count(*) DESC, k.scope_value;
 
     UPDATE cycle SET judged_at = p_now WHERE logical_date = p_logical_date;
 END $$;

@@ -13,7 +13,8 @@ log = logging.getLogger(__name__)
 def triage(ledger: Ledger, logical_date: datetime, run_kind: str, now: datetime) -> dict[str, int]:
     """Triage the cycle of `logical_date` and return its counts: `settled` and `held`, as `Ledger.triage` does.
 
-    The log names each group that took in reminders, how many, and why it was held first: ids and figures only.
+    The log names each group that took in reminders, how many and why, in ids and figures of the gate's own: never the
+    words of a person.
     """
     triaged = ledger.triage(logical_date, run_kind, now)
     for group in triaged["groups"]:
