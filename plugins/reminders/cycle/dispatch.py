@@ -21,6 +21,7 @@ from reminders.errors import (
     OptedOut,
     SendError,
 )
+from reminders.failpoints import reached
 from reminders.model import Acceptance, AccountId, AppointmentId, AttemptId, Channel, Contact, Visit
 from reminders.store.ledger import Ledger, Row
 from reminders.wording import Overrides
@@ -132,9 +133,11 @@ def send_group(group: Sequence[Contact], send: Send, stops: Stops, clock: Clock,
             stops.check(contact)
             if clock.monotonic() > closes_at or clock.now() >= contact.expires_at:
                 raise NeverContacted("deadline_passed", retry_after=0)
+            reached("send", "before")
 
         try:
             result: Acceptance | BaseException = send(contact, clock.now(), last_check)
+            reached("send", "answered")
         except SendError as error:
             result = error
         except Exception as error:

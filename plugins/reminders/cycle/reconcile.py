@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from reminders.errors import SendError
+from reminders.failpoints import reached
 from reminders.model import Channel
 from reminders.store.ledger import Ledger, Row
 
@@ -34,7 +35,9 @@ def poll(ledger: Ledger, status_of: Status, final: Final, now: datetime) -> dict
         counts["asked"] += 1
         channel = Channel(attempt["channel"])
         try:
+            reached("status", "before")
             status, code = status_of(channel, attempt["provider_id"])
+            reached("status", "answered")
         except SendError:
             counts["unreadable"] += 1
             continue

@@ -17,6 +17,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from reminders.errors import ConfigurationError, PreflightError
+from reminders.failpoints import reached
 from reminders.store.guards import CONSTRAINTS, DELETABLE, DISPATCHER, PLANNER, ROLES, TRIGGERS, UNIQUE_INDEXES
 from reminders.store.migrate import check_schema
 from reminders.store.statements import statement
@@ -65,8 +66,9 @@ class Ledger:
         self.connection = connection
 
     @contextmanager
-    def acting_as(self, role: str) -> Iterator[Connection]:
-        """One transaction under `role`; the connection itself holds no right on the ledger.
+    def acting_as(self, role: str, work: str = "") -> Iterator[Connection]:
+        """One transaction under `role`; the connection itself holds no right on the ledger. `work` names it when it
+        writes, for its failpoints.
 
         Errors of the database keep their class and lose their text, which can quote personal data.
         """
@@ -79,9 +81,13 @@ class Ledger:
                         f"ledger_db: its login may not act as {role}: grant it that role"
                     ) from error
                 yield self.connection
+                if work:
+                    reached(work, "before_commit")
         except psycopg.Error as error:
             failure = without_row(error)
             raise failure from None
+        if work:
+            reached(work, "committed")
 
     def rows(self, name: str, **values: Any) -> list[Row]:
         """The rows of a named statement, within `acting_as`."""
@@ -137,7 +143,7 @@ class Ledger:
 
     def reserve_attempts(self, most: int, secret_fingerprint: str) -> int:
         """Reserve `most` further attempt numbers and return the highest that may now be used."""
-        with self.acting_as(PLANNER):
+        with self.acting_as(PLANNER, "reserve_attempts"):
             row = self._one("reserve_attempts", most=most, secret_fingerprint=secret_fingerprint)
         if not row:
             raise PreflightError("ledger_db: reminders.ledger_mark is empty, so the ledger was not migrated whole")
@@ -169,7 +175,7 @@ class Ledger:
     ) -> int:
         """Replace what `logical_date` has staged by `chunks` of (appointment rows, rung rows); return how many came."""
         staged = 0
-        with self.acting_as(PLANNER):
+        with self.acting_as(PLANNER, "stage"):
             gone = [row["logical_date"] for row in self.rows("readings_to_unstage", logical_date=logical_date, now=now)]
             for name in ("unstage_rungs", "unstage_appointments"):
                 self.connection.execute(statement(name), {"logical_dates": gone})
@@ -191,7 +197,7 @@ class Ledger:
         A book of which over a fifth is lost, cancelled, moved or without address ends nothing, and its account (or
         everything) is held until a person has looked. A backfill only adds and adopts.
         """
-        with self.acting_as(PLANNER):
+        with self.acting_as(PLANNER, "merge"):
             self.connection.execute(statement("lock_cycles"))
             self.connection.execute(
                 statement("open_cycle"),
@@ -243,7 +249,7 @@ class Ledger:
         ends here frees the one above it, so the verdicts are repeated for those.
         """
         settled, groups = 0, []
-        with self.acting_as(PLANNER):
+        with self.acting_as(PLANNER, "triage"):
             self.connection.execute(statement("lock_cycles"))
             waiting = self._one("waiting_reminders", logical_date=logical_date)["reminder_ids"]
             for _ in range(MOST_STEPS):
@@ -260,7 +266,7 @@ class Ledger:
     def plan(self, logical_date: datetime, now: datetime, most: dict[str, int], batches: dict[str, int]) -> list[int]:
         """Bundle what is ready into contacts and a few batches; `most` contacts and `batches` for each channel."""
         channels = sorted(most)
-        with self.acting_as(PLANNER):
+        with self.acting_as(PLANNER, "plan"):
             self.connection.execute(statement("lock_cycles"))
             self.connection.execute(statement("keep_plan_from_looping"))
             planned = self.rows(
@@ -289,7 +295,7 @@ class Ledger:
         retried contact by contact, so that one bad contact cannot stop the others; the log names its guard.
         """
         try:
-            with self.acting_as(DISPATCHER):
+            with self.acting_as(DISPATCHER, "intend"):
                 attempts = self.rows("intend", contact_ids=list(contact_ids), now=now, deadline_at=deadline_at)
                 return self.rows("read_contacts", attempt_ids=[row["attempt_id"] for row in attempts])
         except psycopg.errors.IntegrityError as error:
@@ -300,7 +306,7 @@ class Ledger:
 
     def _note_refusal(self, contact_id: int, guard: str) -> None:
         log.warning("contact %d was refused: %s", contact_id, guard)
-        with self.acting_as(DISPATCHER):
+        with self.acting_as(DISPATCHER, "note_refusal"):
             self.connection.execute(statement("note_refusal"), {"contact_id": contact_id})
 
     def holds(self) -> list[Row]:
@@ -338,7 +344,7 @@ class Ledger:
     def _record(self, outcomes: Sequence[Row], now: datetime) -> int:
         if not outcomes:
             return 0
-        with self.acting_as(DISPATCHER):
+        with self.acting_as(DISPATCHER, "record"):
             return int(
                 self._one(
                     "record_outcomes",
@@ -358,7 +364,7 @@ class Ledger:
 
         The cycle is a good one when its run `has_succeeded` and no invariant is broken.
         """
-        with self.acting_as(PLANNER):
+        with self.acting_as(PLANNER, "close"):
             breaches = {row["breach"]: row["cases"] for row in self.rows("broken_invariants", now=now)}
             is_good = has_succeeded and not breaches
             closed = self._one("close_cycle", logical_date=logical_date, is_good=is_good, now=now)
@@ -372,7 +378,7 @@ class Ledger:
 
     def attempts(self, name: str, **values: Any) -> list[Row]:
         """The attempts that the named statement of 6_reconcile.sql selects."""
-        with self.acting_as(DISPATCHER):
+        with self.acting_as(DISPATCHER, name):
             return self.rows(name, **values)
 
     def rehearsed(self, logical_date: datetime, now: datetime) -> dict[str, list[Row]]:
@@ -384,7 +390,7 @@ class Ledger:
             }
 
     def note_status(self, attempt_id: int, provider_status: str, now: datetime) -> None:
-        with self.acting_as(DISPATCHER):
+        with self.acting_as(DISPATCHER, "note_status"):
             self.connection.execute(
                 statement("note_status"),
                 {"attempt_id": attempt_id, "provider_status": provider_status, "now": now},
