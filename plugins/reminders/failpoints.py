@@ -19,6 +19,7 @@ TRANSACTIONS = (
     "merge",
     "triage",
     "plan",
+    "claim",
     "intend",
     "note_refusal",
     "record",

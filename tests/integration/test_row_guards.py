@@ -18,6 +18,7 @@ from reminders.store.ledger import Ledger
 from tests.databases import SharedServer, fill_ledger
 from tests.integration.careless import (
     AT_TEN_IN_THE_EVENING,
+    CLAIM,
     EVENT,
     GENEROUS,
     HOLD,
@@ -31,6 +32,7 @@ from tests.integration.careless import (
     again,
     attempt,
     call,
+    claim,
     lock,
     of,
     reminder,
@@ -154,6 +156,12 @@ REFUSALS = [
         attempt(address_type="'shared_cost'"),
     ), also="country_permitted, for a number without country"),
     Refusal("attempt.fenced", DISPATCHER, (attempt(),), before=(AT_TEN_IN_THE_EVENING,), raised="not_in_quiet_hours"),
+    Refusal("attempt.claimed", DISPATCHER, (
+        attempt(claim="NULL"),
+        # Another task has the batch since.
+        attempt(claim=f"{CLAIM} - 1"),
+        attempt(claim(lasts="-1 second"), lock()),
+    ), raised="batch_is_claimed"),
     Refusal("attempt.gated", DISPATCHER, (attempt(),), before=("UPDATE reminders.cycle SET judged_at = NULL",),
             raised="cycle_was_judged"),
     # How an attempt moves

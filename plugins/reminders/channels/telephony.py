@@ -7,6 +7,9 @@ message or a call has no idempotency key, so nothing is ever repeated here: no r
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -35,6 +38,30 @@ LONGEST_RETRY = 3_600.0
 # They print URLs and list filters, which hold phone numbers.
 for _name in ("twilio", "twilio.http_client", "httpx", "httpcore"):
     logging.getLogger(_name).setLevel(logging.WARNING)
+
+
+# Twilio's interface has no place for it, and threads share the client.
+_LAST_CHECK: ContextVar[LastCheck | None] = ContextVar("last_check", default=None)
+
+
+@contextmanager
+def checked_last(last_check: LastCheck) -> Iterator[None]:
+    """Each request in this block asks `last_check` when its connection stands, directly before its first byte."""
+    token = _LAST_CHECK.set(last_check)
+    try:
+        yield
+    finally:
+        _LAST_CHECK.reset(token)
+
+
+def _before_the_first_byte(last_check: LastCheck) -> Callable[[str, Any], None]:
+    """The check as httpx's trace extension, which httpcore asks at each step of a request."""
+
+    def traced(step: str, _info: Any) -> None:
+        if step.endswith(".send_request_headers.started"):
+            last_check()
+
+    return traced
 
 
 class HttpxClient(HttpClient):
@@ -74,9 +101,16 @@ class HttpxClient(HttpClient):
 
         `timeout` and `allow_redirects` are part of Twilio's interface and are not heeded.
         """
+        last_check = _LAST_CHECK.get()
         try:
             answer = self._client.request(
-                method.upper(), self._url(uri), params=_set(params), data=_set(data), headers=headers, auth=auth
+                method.upper(),
+                self._url(uri),
+                params=_set(params),
+                data=_set(data),
+                headers=headers,
+                auth=auth,
+                extensions={"trace": _before_the_first_byte(last_check)} if last_check else None,
             )
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError) as error:
             failure: SendError = NeverContacted("not_connected", type(error).__name__)
@@ -164,7 +198,8 @@ class Twilio:
     def text(self, contact: Contact, now: datetime, last_check: LastCheck) -> Acceptance:
         """Send the contact's text, which dies unsent when the contact expires (error 30036).
 
-        `last_check` raises to decline and is asked last before the request. Raises a leaf of `SendError`.
+        `last_check` raises to decline. It is asked before a connection is made, and again when that stands, directly
+        before the first byte of the request. Raises a leaf of `SendError`.
         """
         refuse_if_too_late(contact, now)
         if self._from_sms is None and self._messaging_service_sid is None:
@@ -179,8 +214,7 @@ class Twilio:
             fields["from_"] = self._from_sms
         if self._messaging_service_sid:
             fields["messaging_service_sid"] = self._messaging_service_sid
-        last_check()
-        return _accepted(_asked(lambda: self._client.messages.create(**fields)))
+        return _accepted(_asked_last(last_check, lambda: self._client.messages.create(**fields)))
 
     def call(self, contact: Contact, now: datetime, last_check: LastCheck) -> Acceptance:
         """Place the contact's call, with its words in the request. As `text` in all else."""
@@ -193,8 +227,7 @@ class Twilio:
             "twiml": rendered(lambda: wording.call(contact, self._wording_of(contact.account_id))),
             **self._callback(contact),
         }
-        last_check()
-        return _accepted(_asked(lambda: self._client.calls.create(**fields)))
+        return _accepted(_asked_last(last_check, lambda: self._client.calls.create(**fields)))
 
     def status(self, channel: Channel, provider_id: str) -> tuple[str, str]:
         """The provider's present status of a text or call, and its error code or ''. Raises a leaf of `SendError`."""
@@ -226,6 +259,13 @@ def _asked(request: Any) -> Any:
         failure = Doubtful("unreadable_answer", type(error).__name__)
     # Raised here, not above: Twilio's exceptions hold the number in their text.
     raise failure
+
+
+def _asked_last(last_check: LastCheck, request: Any) -> Any:
+    """As `_asked`; `last_check` may decline before the connection is made, and when it stands."""
+    last_check()
+    with checked_last(last_check):
+        return _asked(request)
 
 
 def _accepted(created: Any) -> Acceptance:

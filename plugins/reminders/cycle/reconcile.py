@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 from reminders.errors import SendError
 from reminders.failpoints import reached
 from reminders.model import Channel
-from reminders.store.ledger import Ledger, Row
+from reminders.store.ledger import Ledger
+from reminders.store.session import Row
 
 Status = Callable[[Channel, str], tuple[str, str]]
 Final = Callable[[Channel, str, str], tuple[str, str] | None]

@@ -48,6 +48,7 @@ TRIGGERS = (
     "reminder.hold_is_kept",
     "reminder.hold_is_noted",
     "reminder.never_louder",
+    "attempt.claimed",
     "attempt.fenced",
     "attempt.gated",
     "attempt.limits_counted",
