@@ -101,5 +101,10 @@ INSERT INTO reminders.guard_definition (name, fingerprint) VALUES (%(name)s, %(f
 -- The next attempt numbers may be used; the mark outside the database is raised before any of them is.
 UPDATE reminders.ledger_mark
 SET reserved_to = greatest(reserved_to, (SELECT coalesce(max(attempt_id), 0) FROM reminders.attempt)) + %(most)s,
-    secret_fingerprint = coalesce(secret_fingerprint, %(secret_fingerprint)s)
+    secret_fingerprint = coalesce(secret_fingerprint, %(secret_fingerprint)s),
+    checked_identity = reminders.ledger_identity()
 RETURNING reserved_to
+
+-- name: begin_recovery
+-- Everything is held, and the provider's list is read before a person may release it.
+SELECT reminders.begin_recovery(%(why)s, %(placed_by)s, %(has_forgotten)s, %(missing_from)s, %(known_to)s) AS hold_id

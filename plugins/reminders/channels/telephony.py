@@ -7,10 +7,10 @@ message or a call has no idempotency key, so nothing is ever repeated here: no r
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -25,13 +25,15 @@ from reminders import wording
 from reminders.channels import LastCheck, WordingOf, house_wording, refuse_if_too_late, rendered
 from reminders.channels.twilio_codes import classify, final_status
 from reminders.errors import ConfigurationError, Doubtful, Misconfigured, NeverContacted, SendError
-from reminders.model import Acceptance, Channel, Contact
+from reminders.model import Acceptance, Channel, Contact, Listed
 
 __all__ = ["HttpxClient", "Twilio", "classify", "final_status"]
 
 CONNECT_TIMEOUT = 5.0
 READ_TIMEOUT = 15.0
 LONGEST_VALIDITY = 36_000  # Twilio, Message resource, ValidityPeriod
+LIST_PAGE = 1000  # Twilio, PageSize
+LIST_SLACK = timedelta(days=1)
 SHORTEST_RETRY = 1.0
 LONGEST_RETRY = 3_600.0
 
@@ -233,12 +235,47 @@ class Twilio:
         """The provider's present status of a text or call, and its error code or ''. Raises a leaf of `SendError`."""
         if channel is Channel.EMAIL:
             raise ValueError("an email's delivery is known when it is handed over")
-        texts, calls = self._client.messages, self._client.calls
-        resource = texts if channel is Channel.SMS else calls
-        found = _asked(lambda: resource(provider_id).fetch())
+        found = _asked(lambda: self._resource(channel)(provider_id).fetch())
         if not found.status:
             raise Doubtful("unreadable_answer")
         return str(found.status), str(getattr(found, "error_code", None) or "")
+
+    def cancel(self, channel: Channel, provider_id: str) -> None:
+        """Ask the provider not to make a text or call that it took. Raises a `SendError` when it is too late."""
+        _asked(lambda: self._resource(channel)(provider_id).update(status="canceled"))
+
+    def listed(self, channel: Channel, since: datetime, to: str | None = None) -> list[Listed]:
+        """Every text or call that the provider took from our senders since then, to one number where given.
+
+        All pages are read, so that the list is complete, or a leaf of `SendError` is raised. Times are the provider's,
+        to the second, and the newest of minutes may still be missing: the list lags.
+        """
+        filters = {"to": to} if to else {}
+        newest_first = self._resource(channel).stream(page_size=LIST_PAGE, **filters)
+        found: list[Listed] = _asked(lambda: self._read_list(channel, newest_first, since))
+        return found
+
+    def _resource(self, channel: Channel) -> Any:
+        return self._client.messages if channel is Channel.SMS else self._client.calls
+
+    def _read_list(self, channel: Channel, newest_first: Iterable[Any], since: datetime) -> list[Listed]:
+        found = []
+        for each in newest_first:
+            # What waited at the provider stands where it was taken or where it left, by the kind of list.
+            if each.date_created < since - LIST_SLACK:
+                break
+            if each.date_created >= since and self._is_ours(channel, each):
+                code = str(getattr(each, "error_code", None) or "")
+                found.append(Listed(channel, each.sid, each.to, each.date_created, str(each.status), code))
+        return found
+
+    def _is_ours(self, channel: Channel, each: Any) -> bool:
+        if not str(each.direction).startswith("outbound"):
+            return False
+        if channel is Channel.CALL:
+            return bool(each._from == self._from_call)
+        service = each.messaging_service_sid
+        return each.from_ == self._from_sms or (service is not None and service == self._messaging_service_sid)
 
     def _callback(self, contact: Contact) -> dict[str, str]:
         if not self._status_callback_base:

@@ -75,6 +75,18 @@ class Ledger(Session):
             raise PreflightError("ledger_db: reminders.ledger_mark is empty, so the ledger was not migrated whole")
         return int(row["reserved_to"])
 
+    def begin_recovery(self, why: str, known_to: int) -> None:
+        """Hold everything: the ledger has forgotten attempts, whose numbers went up to `known_to`."""
+        with self.acting_as(PLANNER, "begin_recovery"):
+            self.one(
+                "begin_recovery",
+                why=why,
+                placed_by="preflight",
+                has_forgotten=True,
+                missing_from=None,
+                known_to=known_to,
+            )
+
     def cadences(self) -> list[Row]:
         with self.acting_as(PLANNER):
             return self.rows("read_cadences")
@@ -118,7 +130,8 @@ class Ledger(Session):
 
     @again_after_deadlock
     def merge(self, logical_date: datetime, run_kind: str, has_own_date: bool, now: datetime) -> Row:
-        """Bring the staged book into the ledger; returns counts: created, adopted, ended, and books that `changed`.
+        """Bring the staged book into the ledger; returns counts: created, adopted, ended, books that `changed`, and
+        attempts `rebuilt` that a recovery found.
 
         A book of which over a fifth is lost, cancelled, moved or without address ends nothing, and its account (or
         everything) is held until a person has looked. A backfill only adds and adopts.
@@ -145,7 +158,8 @@ class Ledger(Session):
             for name in ("analyze_merge", "let_merge_loop", "keep_merge_by_key", "keep_merge_from_sorting"):
                 self.connection.execute(statement(name))
             merged = self.one("merge_ledger", logical_date=logical_date, now=now)
-        return {**merged, "changed": len(changed)}
+            rebuilt = self.one("rebuild", now=now)["rebuilt"]
+        return {**merged, "changed": len(changed), "rebuilt": rebuilt}
 
     def _changed_books(self, logical_date: datetime, now: datetime) -> list[str]:
         on_hold = [row["account_id"] for row in self.rows("books_on_hold")]
