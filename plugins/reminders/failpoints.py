@@ -32,6 +32,7 @@ TRANSACTIONS = (
     "note_status",
     "note_applied",
     "note_found",
+    "hold_everything",
 )
 CALLS = ("send", "status", "list", "cancel")
 POINTS = tuple(

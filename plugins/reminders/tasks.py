@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Asset, BaseHook, Variable, get_current_context, task
-from airflow.sdk.exceptions import AirflowRuntimeError
+from airflow.sdk.exceptions import AirflowFailException, AirflowRuntimeError
 
 from reminders.capacity import BATCHES, DISPATCH_TIME_LIMIT, RATES, most_contacts
 from reminders.errors import ConfigurationError
@@ -270,6 +270,22 @@ def recover_forgotten() -> dict[str, int]:
     with ledger_db() as ledger:
         evidence = Evidence(ledger.connection)
         return recover(ledger, evidence, twilio().listed, final_status, address_secret(), now())
+
+
+@task
+def audit() -> dict[str, Any]:
+    """Hold yesterday's ledger against the provider's list, and ask for every promise; fails when one was broken."""
+    from reminders.channels.telephony import final_status
+    from reminders.cycle.audit import Provider
+    from reminders.cycle.audit import audit as audit_ledger
+
+    provider = twilio()
+    with ledger_db() as ledger:
+        found = audit_ledger(ledger, Provider(provider.listed, provider.status, final_status), now())
+    if found["breaches"]:
+        # Not tried again: a person has to look.
+        raise AirflowFailException(f"the audit holds everything: {found['breaches']}")
+    return found
 
 
 def wall_clock() -> Clock:
