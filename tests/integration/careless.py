@@ -19,6 +19,7 @@ RELEASED_AN_HOUR_AGO = (
     f" VALUES ('channel', 'call', 'Ana', 'a look', {NOW}, {NOW} - interval '1 hour', 'Ana')"
 )
 HOLD = f"INSERT INTO reminders.hold (scope, placed_by, why, review_at) VALUES ('all', 'Ana', 'a look', {NOW})"
+LOSS = f"SELECT reminders.begin_recovery('a loss', 'Ana', false, {NOW}, 0)"
 # Of two contacts of an address, a minute and a half apart, neither gap nor cap refuses the second.
 GENEROUS = (
     "UPDATE reminders.account_policy SET phone_gap = '1 minute', phone_daily_cap = 9, phone_weekly_cap = 9",

@@ -22,6 +22,7 @@ from tests.integration.careless import (
     EVENT,
     GENEROUS,
     HOLD,
+    LOSS,
     NOW,
     PLANNED,
     PLANNED_ADDRESS,
@@ -164,6 +165,11 @@ REFUSALS = [
     ), raised="batch_is_claimed"),
     Refusal("attempt.gated", DISPATCHER, (attempt(),), before=("UPDATE reminders.cycle SET judged_at = NULL",),
             raised="cycle_was_judged"),
+    Refusal("attempt.checked_first", DISPATCHER, (attempt(),),
+            before=("UPDATE reminders.ledger_mark SET checked_identity = 'another'",), raised="ledger_was_checked"),
+    Refusal("rebuilt_is_no_intent", DISPATCHER, (attempt(is_rebuilt="true"),),
+            before=("GRANT INSERT (is_rebuilt) ON reminders.attempt TO reminders_dispatcher",),
+            also="rights: only a recovery may write the column is_rebuilt, which is granted here first"),
     # How an attempt moves
     Refusal("attempt.attempt_moves_forward", DISPATCHER, (
         ("UPDATE reminders.attempt SET state = 'not_contacted' WHERE state = 'delivered'",),
@@ -206,6 +212,16 @@ REFUSALS = [
         " VALUES ('\\x01', '*', 'bad_address'), ('\\x01', '*', 'opted_out')",
     ),), also="address_not_suppressed: either row silences the address"),
     Refusal("one_hold_for_a_scope", OPERATOR, ((HOLD, HOLD),)),
+    Refusal("hold.recovered_first", OPERATOR, (
+        (f"UPDATE reminders.hold SET released_at = {NOW}, released_by = 'Ana' WHERE scope = 'all'",),
+    ), before=(LOSS,), raised="recovered_first"),
+    Refusal("list_is_settled", DISPATCHER, (
+        ("UPDATE reminders.recovery SET listed_at = begun_at + interval '9 minutes'",),
+    ), before=(LOSS,)),
+    Refusal("one_open_recovery", OWNER, (
+        (f"INSERT INTO reminders.recovery (hold_id, why, has_forgotten, missing_from, begun_at)"
+         f" SELECT hold_id, 'a loss', false, {NOW}, {NOW} FROM reminders.recovery",),
+    ), before=(LOSS,)),
     Refusal("hold.released_once", OPERATOR, (
         (f"UPDATE reminders.hold SET released_at = {NOW}, released_by = 'Ana'",
          "UPDATE reminders.hold SET released_by = 'Bo'"),

@@ -37,9 +37,10 @@ COMMENT ON TABLE reminders.found_contact IS
     'Texts and calls from our senders that the provider knows and the ledger did not; rebuilt: an attempt of the ledger''s now.';
 
 ALTER TABLE reminders.attempt
-    -- No role of the running system may write it, and the owner, whose attempts no fence looks at, cannot avoid it.
-    ADD COLUMN is_rebuilt boolean NOT NULL DEFAULT (current_user = 'reminders_owner'),
+    ADD COLUMN is_rebuilt boolean NOT NULL DEFAULT false,
     ADD CONSTRAINT rebuilt_is_no_intent CHECK (NOT is_rebuilt OR state NOT IN ('sending', 'not_contacted'));
+-- No role of the running system may write it, and the owner, whose attempts no fence looks at, cannot avoid it.
+ALTER TABLE reminders.attempt ALTER COLUMN is_rebuilt SET DEFAULT (current_user = 'reminders_owner');
 COMMENT ON COLUMN reminders.attempt.is_rebuilt IS 'It was made and forgotten; a recovery has put it back.';
 
 DROP TRIGGER claimed ON reminders.attempt;

@@ -29,6 +29,16 @@ class Holds(Session):
         with self.acting_as(OPERATOR):
             return self.rows("holds_in_force", now=now)
 
+    def recoveries(self) -> list[Row]:
+        """The recoveries whose hold is in force: hold_id, why, missing_from, begun_at, listed_at, found, rebuilt."""
+        with self.acting_as(OPERATOR):
+            return self.rows("recoveries_in_force")
+
+    def doubts(self, since: datetime) -> list[Row]:
+        """A row for each reminder whose contact since then is in doubt or unknown, the next appointment first."""
+        with self.acting_as(OPERATOR):
+            return self.rows("doubts", since=since)
+
     @again_after_deadlock
     def place(self, scope: str, value: str, who: str, why: str, now: datetime, review_in: timedelta) -> int:
         """Hold a scope at once and return the hold's id; `value` is its account, channel or logical date, or empty.
