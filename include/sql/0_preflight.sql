@@ -1,7 +1,8 @@
 -- name: identity
 -- Which database this is, what time it has, and the highest attempt number that it knows of.
 SELECT reminders.ledger_clock() AS clock, system_identifier::text AS system_identifier,
-       (SELECT timeline_id FROM pg_control_checkpoint()) AS timeline,
+       -- The log's own: a checkpoint tells of a promotion minutes later.
+       ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int AS timeline,
        (SELECT oid::bigint FROM pg_database WHERE datname = current_database()) AS database_oid,
        (SELECT reserved_to FROM reminders.ledger_mark) AS reserved_to,
        (SELECT secret_fingerprint FROM reminders.ledger_mark) AS secret_fingerprint

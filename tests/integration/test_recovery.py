@@ -219,6 +219,18 @@ def test_a_copy_of_the_ledger_sends_nothing_before_preflight_has_looked_at_it(de
     assert deployment.phones.heard() == []
 
 
+def test_a_dispatch_that_runs_while_the_ledger_is_restored_contacts_nobody_more(deployment: Deployment) -> None:
+    """Into the same database: its batch is in the dump as it was, and the text has gone since."""
+    scene = deployment.scene.booked(Booked(VISIT, "ada", client_email=None, client_phone=ADA)).with_a_wide_gate()
+    batch_ids = scene.prepare()
+    saved = deployment.dump()
+    scene.send(batch_ids)
+    assert deployment.phones.heard() == [("sms", ADA)]
+    deployment.restore(saved)
+    deployment.scene.send(batch_ids)
+    assert deployment.phones.heard() == [("sms", ADA)]
+
+
 def test_a_second_loss_begins_the_recovery_anew(deployment: Deployment) -> None:
     forgotten(deployment).later(9 * MINUTE)
     scene = deployment.scene

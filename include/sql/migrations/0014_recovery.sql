@@ -61,13 +61,15 @@ INSERT INTO reminders.transition VALUES
     ('pending', 'accepted', 'reminders_owner'), ('held', 'accepted', 'reminders_owner'),
     ('pending', 'unknown', 'reminders_owner'), ('held', 'unknown', 'reminders_owner');
 
--- Which database this is, as preflight compares it with the mark that is kept outside.
 CREATE FUNCTION reminders.ledger_identity() RETURNS text
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, reminders AS $$
-    SELECT concat_ws(' ', s.system_identifier, c.timeline_id,
-                     (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()))
-    FROM pg_control_system() s, pg_control_checkpoint() c
+    -- A dump makes the table anew; the timeline is the log's, as a checkpoint tells of a promotion minutes later.
+    SELECT concat_ws(' ', s.system_identifier, left(pg_walfile_name(pg_current_wal_insert_lsn()), 8),
+                     (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()), 'attempt'::regclass::oid)
+    FROM pg_control_system() s
 $$;
+COMMENT ON FUNCTION reminders.ledger_identity IS
+    'Which server, timeline, database and table this is: another after a restore, a failover or a change of the address.';
 ALTER TABLE reminders.ledger_mark ADD COLUMN checked_identity text;
 COMMENT ON COLUMN reminders.ledger_mark.checked_identity IS
     'The database as preflight last found it: a copy, or a standby that took over, sends nothing until preflight has looked.';
