@@ -26,13 +26,15 @@ ONE_LINE = Scenario(
     expires_at=3,
 )
 FAILOVER = Scenario(
-    "a failover", Left(cycles=3, workers=2, restores=1), restore="failover", is_followed=False, expires_at=3
+    "a failover", Left(cycles=2, workers=2, restores=1), restore="failover", is_followed=False, expires_at=3
+)
+LONG_FAILOVER = replace(
+    FAILOVER, name="a failover, with cycles before and after", left=Left(cycles=3, workers=2, restores=1)
 )
 EMAIL_FAILOVER = replace(FAILOVER, name="a failover, by email", channel="email")
 FAILOVER_ON_LINE = replace(
     FAILOVER,
     name="a failover, two calls to one number",
-    left=Left(cycles=2, workers=2, restores=1),
     reminders=(("A", "line 1"), ("B", "line 1")),
     channel="call",
 )
@@ -42,7 +44,7 @@ FAILOVER_ON_PHONE = replace(
     left=Left(cycles=1, workers=1, oddities=1, restores=1),
     channel="text",
 )
-DUMP = replace(FAILOVER, name="a dump that is put back", restore="dump")
+DUMP = replace(LONG_FAILOVER, name="a dump that is put back", restore="dump")
 DUMP_ON_LINE = replace(FAILOVER_ON_LINE, name="a dump that is put back, two calls to one number", restore="dump")
 
 
@@ -118,7 +120,7 @@ SOUND = [
     Sound(IMPORTED_TWICE, 12_300, frozenset(), frozenset({"the intent is refused"})),
     Sound(ONE_LINE, 27_600, frozenset({"R3"}), frozenset({"the contact is over"})),
     Sound(
-        FAILOVER,
+        LONG_FAILOVER,
         23_300,
         frozenset({"R5"}),
         frozenset(
@@ -134,7 +136,7 @@ SOUND = [
     ),
     Sound(FAILOVER_ON_LINE, 15_900, frozenset({"R3", "R5"}), frozenset({"recovery is complete"})),
     Sound(FAILOVER_ON_PHONE, 4_400, frozenset(), frozenset({"the list proves a contact"})),
-    Sound(EMAIL_FAILOVER, 18_300, frozenset({"R5"}), frozenset({"recovery is complete", "a worker records delivered"})),
+    Sound(EMAIL_FAILOVER, 4_800, frozenset({"R5"}), frozenset({"recovery is complete", "a worker records delivered"})),
     Sound(DUMP, 15_700, frozenset({"R5"}), frozenset({"a dump is put back", "recovery is complete"})),
     Sound(DUMP_ON_LINE, 8_600, frozenset({"R5"}), frozenset({"a dump is put back", "recovery is complete"})),
 ]
