@@ -5,7 +5,8 @@ SELECT reminders.ledger_clock() AS clock, system_identifier::text AS system_iden
        ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int AS timeline,
        (SELECT oid::bigint FROM pg_database WHERE datname = current_database()) AS database_oid,
        (SELECT reserved_to FROM reminders.ledger_mark) AS reserved_to,
-       (SELECT secret_fingerprint FROM reminders.ledger_mark) AS secret_fingerprint
+       (SELECT secret_fingerprint FROM reminders.ledger_mark) AS secret_fingerprint,
+       coalesce((SELECT checked_identity FROM reminders.ledger_mark) = reminders.ledger_identity(), true) AS is_as_checked
 FROM pg_control_system()
 
 -- name: missing_guards

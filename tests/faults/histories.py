@@ -83,7 +83,7 @@ def phone(name: str) -> str:
 @dataclass
 class Practice:
     """The practice with its tasks; use `opened`. `failed` names the tasks that failed, in order. `cycles_to_normal`:
-    after the fault, until a client who is booked then is reached."""
+    after the fault, or the release that follows it, until a client who is booked then is reached."""
 
     database: TestDatabase
     channel: Channel
@@ -92,6 +92,7 @@ class Practice:
     mark: str | None = None
     failed: list[str] = field(default_factory=list)
     cycles_to_normal: int | None = None
+    is_to_be_held: bool = False
     batch_ids: list[int] = field(default_factory=list)
 
     @property
@@ -99,9 +100,13 @@ class Practice:
         return self.phones.scene
 
     def book(self, *names: str) -> None:
-        """Clients whose only step is due now, by the practice's channel."""
+        """Clients who book now, and whose only step is due at once, by the practice's channel."""
+        before = VISIT - self.scene.now
         self.scene.booked(
-            *(Booked(VISIT, name, client_email=f"{name}@example.com", client_phone=phone(name)) for name in names)
+            *(
+                Booked(VISIT, name, client_email=f"{name}@example.com", client_phone=phone(name), booked_before=before)
+                for name in names
+            )
         )
 
     def later(self, by: timedelta) -> None:
@@ -163,8 +168,8 @@ class Practice:
         self._back_to_normal()
 
     def _back_to_normal(self) -> None:
-        """Once, as soon as the fault has happened and nothing is held."""
-        if self.cycles_to_normal is None and self.fault.reached and not self.scene.holds():
+        """Once, as soon as the fault has happened and nothing is to be held."""
+        if self.cycles_to_normal is None and self.fault.reached and not self.is_to_be_held:
             self.cycles_to_normal = 0
             self.cycles_to_normal = self.cycles_until_heard("e", MOST_CYCLES)
 
@@ -228,6 +233,9 @@ def opened(database: TestDatabase, channel: Channel, fault: Fault) -> Iterator[P
             return phones.send(contact)
 
         scene.answer = send
+        # A ledger that has never had a good cycle holds what is due already.
+        practice.cycle()
+        practice.later(5 * MINUTE)
         until_the_end.enter_context(armed(fault))
         yield practice
 
@@ -238,8 +246,6 @@ History = Callable[[Practice], None]
 
 def ordinary(practice: Practice) -> None:
     """A day with one lost answer, one cancellation while the contact waits at the provider, and one report."""
-    practice.cycle()
-    practice.later(5 * MINUTE)
     to = f"{UNLUCKY}@example.com" if practice.channel is Channel.EMAIL else phone(UNLUCKY)
     practice.phones.network.fault(practice.channel.value, LIES[practice.channel], to=to)
     practice.book("a", UNLUCKY, "c", CANCELLING)
@@ -257,27 +263,24 @@ def ordinary(practice: Practice) -> None:
 
 def refused(practice: Practice) -> None:
     """A guard refuses the contacts of one cycle."""
-    practice.cycle()
-    practice.later(5 * MINUTE)
     practice.book("a", "c")
-    identity = "UPDATE reminders.ledger_mark SET checked_identity = 'another'"
-    act = practice.fault
+    unjudged = "UPDATE reminders.cycle SET judged_at = NULL WHERE closed_at IS NULL"
+    act, refused_at = practice.fault, practice.scene.now
 
     def then_refused(point: str) -> None:
-        if point == "plan.committed":
-            practice.scene.owner.execute(identity)
+        if point == "plan.committed" and practice.scene.now == refused_at:
+            practice.scene.owner.execute(unjudged)
         act(point)
 
     with armed(then_refused):
         practice.cycle()
-    practice.later(5 * MINUTE)
-    practice.cycle()
+        practice.later(5 * MINUTE)
+        practice.cycle()
 
 
 def lost(practice: Practice) -> None:
     """The ledger has forgotten a contact: the provider has it, and the mark is ahead."""
-    practice.cycle()
-    practice.later(5 * MINUTE)
+    practice.is_to_be_held = True
     practice.book("a")
     if practice.channel is not Channel.EMAIL:
         contact_by_somebody(practice, phone("a"))
@@ -288,6 +291,7 @@ def lost(practice: Practice) -> None:
 
 def audited(practice: Practice) -> None:
     """The night's audit finds a contact of the day before that the ledger does not know."""
+    practice.is_to_be_held = True
     contact_by_somebody(practice, phone("a"))
     practice.phones.at(WEDNESDAY_2PM + 20 * HOUR)
     practice.audit()
@@ -313,6 +317,7 @@ def recovered(practice: Practice) -> None:
     practice.later(5 * MINUTE)
     practice.cycle()
     practice.release()
+    practice.is_to_be_held = False
 
 
 def histories_of(channel: Channel) -> Sequence[History]:

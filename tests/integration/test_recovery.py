@@ -117,6 +117,21 @@ def test_what_a_restored_ledger_has_forgotten_is_rebuilt_and_not_sent_again(depl
     assert deployment.later().cycle() == []
 
 
+def test_a_mark_that_was_restored_with_the_ledger_hides_nothing(deployment: Deployment) -> None:
+    scene = deployment.scene.with_a_wide_gate()
+    deployment.cycle()
+    saved, mark = deployment.dump(), deployment.mark
+    scene.booked(Booked(VISIT, "ada", client_email=None, client_phone=ADA))
+    assert deployment.later().cycle() == ["sms"]
+    deployment.restore(saved)
+    deployment.mark = mark
+    assert deployment.later().cycle() == []
+    deployment.recovered()
+    deployment.release()
+    assert deployment.later().cycle() == []
+    assert deployment.phones.heard() == [("sms", ADA)]
+
+
 def test_nobody_releases_before_the_list_was_read_and_a_cycle_has_gone_by_it(deployment: Deployment) -> None:
     forgotten(deployment)
     with pytest.raises(HoldError, match="provider's list"):

@@ -98,8 +98,8 @@ def reserved_before(kept: str | None) -> int:
 def what_is_lost(identity: Mark, kept: str | None) -> str | None:
     """Why the ledger may have forgotten: it is another one, or knows of fewer attempts, than the mark says.
 
-    So may a ledger that was used before, without a mark that can be read: nothing shows that it has not. None when it
-    remembers.
+    So may a ledger that was used before, without a mark that can be read: nothing shows that it has not. A restore is
+    noticed by the ledger's own record too, should the mark have been restored with it. None when it remembers.
     """
     if kept is None:
         return None if identity["reserved_to"] == 0 else "the ledger was used before, and the mark outside it is gone"
@@ -114,4 +114,4 @@ def what_is_lost(identity: Mark, kept: str | None) -> str | None:
             f"the ledger has forgotten: it knows attempts up to {identity['reserved_to']}, the mark says "
             f"{mark['reserved_to']}"
         )
-    return None
+    return None if identity["is_as_checked"] else "the ledger was restored since the last cycle, with the mark"

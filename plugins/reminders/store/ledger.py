@@ -63,7 +63,8 @@ class Ledger(Session):
         return sorted({name for name, _ in present ^ recorded})
 
     def identity(self) -> Row:
-        """Which database this is: system_identifier, timeline, database_oid, reserved_to, secret_fingerprint, clock."""
+        """Which database this is: system_identifier, timeline, database_oid, reserved_to, secret_fingerprint, clock,
+        and whether it is the one that preflight looked at last, `is_as_checked`."""
         with self.acting_as(PLANNER):
             return self.one("identity")
 
