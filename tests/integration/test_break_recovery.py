@@ -83,9 +83,8 @@ def let_go(deployment: Deployment) -> None:
 
 
 def test_a_restore_to_a_dump_of_the_cycle_that_was_the_last_is_noticed(deployment: Deployment) -> None:
-    """WRONG: contacted twice. The dump is younger than the last preflight, so that its attempt numbers are as high as
-    the mark: what_is_lost compares no more than that, and preflight takes the ledger as it is. A maintenance does this:
-    the DAG is paused while a batch goes out, and the ledger is set back to the dump that was taken a moment before."""
+    """Its attempt numbers are as high as the mark. A maintenance does this: the DAG is paused while a batch goes out,
+    and the ledger is set back to the dump that was taken a moment before."""
     scene = deployment.scene.with_a_wide_gate()
     deployment.cycle()
     deployment.later()
