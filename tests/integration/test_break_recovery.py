@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -105,7 +106,7 @@ def test_two_calls_to_one_number_are_put_back_in_one_cycle(deployment: Deploymen
     scene.owner.execute(LADDER, ("vet", 1, "call", "48 hours"))
     deployment.cycle()
     saved = deployment.dump()
-    at = {"account_id": "vet", "client_email": None, "client_phone": BOB}
+    at: dict[str, Any] = {"account_id": "vet", "client_email": None, "client_phone": BOB}
     scene.booked(Booked(WEDNESDAY_2PM + 48 * HOUR, "a", **at), Booked(WEDNESDAY_2PM + 72 * HOUR, "b", **at))
     assert deployment.later().cycle() == ["call"]
     assert deployment.later(MINUTE).phones.reconcile()["ended"] == 1
@@ -212,7 +213,7 @@ def test_who_moves_a_visit_after_a_found_text_is_texted_of_its_new_time(deployme
     deployment.scene.with_a_wide_gate()
     deployment.cycle()
     saved = deployment.dump()
-    bobs = {"client_email": None, "client_phone": BOB}
+    bobs: dict[str, Any] = {"client_email": None, "client_phone": BOB}
     deployment.scene.booked(
         Booked(VISIT, "bob", **bobs), Booked(WEDNESDAY_2PM + timedelta(days=14), "bob's other", **bobs)
     )
