@@ -35,7 +35,7 @@ def audited(phones: Phones) -> dict[str, object]:
 
 
 def test_a_step_that_an_operator_adds_to_a_ladder_makes_no_breach_of_yesterdays_calls(phones: Phones) -> None:
-    """Once wrong: false alarm. Whether a client could be reached by the rungs below a call is asked of the ladder as it is
+    """Once: false alarm. Whether a client could be reached by the rungs below a call is asked of the ladder as it is
     now, and not as it was when the call was made."""
     scene = phones.scene
     scene.owner.execute(LADDER, ("vet", 1, "email", "72 hours"))
@@ -50,7 +50,7 @@ def test_a_step_that_an_operator_adds_to_a_ladder_makes_no_breach_of_yesterdays_
 
 
 def test_a_late_report_of_a_call_does_not_make_it_last_until_then(phones: Phones) -> None:
-    """Once wrong: false alarm. What was unknown and is proved later ends at the time of the proof, so that the call seems to
+    """Once: false alarm. What was unknown and is proved later ends at the time of the proof, so that the call seems to
     have rung while a later one to the same number did."""
     scene = phones.scene
     scene.owner.execute("UPDATE reminders.account_policy SET phone_daily_cap = 2")
@@ -74,7 +74,7 @@ def test_a_late_report_of_a_call_does_not_make_it_last_until_then(phones: Phones
 
 
 def test_what_a_recovery_has_taken_over_is_not_proved_each_night(phones: Phones) -> None:
-    """Once wrong: a figure. `proved` counts all that only the list has less what is foreign, also what is known as found."""
+    """Once: a figure. `proved` counts all that only the list has less what is foreign, also what is known as found."""
     phones.twilio._client.messages.create(to="+442079460018", from_=SENDER, body="from the console")
     phones.at(THURSDAY_3AM)
     audited(phones)

@@ -33,7 +33,7 @@ def test_no_role_may(scene: Scene, deed: str) -> None:
 
 
 def test_no_role_makes_a_batch_that_is_claimed_for_ever(scene: Scene) -> None:
-    """Once wrong: the right to INSERT into batch is one on all its columns, and so on those that 0013 added: the planner may
+    """Once: the right to INSERT into batch is one on all its columns, and so on those that 0013 added: the planner may
     make a batch that is claimed by nobody's task for ever, past the ten minutes that claim_batch allows."""
     scene.at(WEDNESDAY_2PM).owner.execute("SET ROLE reminders_planner")
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
@@ -44,7 +44,7 @@ def test_no_role_makes_a_batch_that_is_claimed_for_ever(scene: Scene) -> None:
 
 
 def test_a_contact_is_not_made_long_after_its_intent_by_a_machine_that_was_suspended(scene: Scene) -> None:
-    """Once wrong: a hold is no hold, and late. The last check goes by the monotonic clock, which stands still while a
+    """Once: a hold is no hold, and late. The last check goes by the monotonic clock, which stands still while a
     machine is suspended: the holds seem to have been read just now, and the attempt's deadline not to be over, an hour
     after it."""
     [batch_id, *_] = scene.at(WEDNESDAY_2PM).booked(*clients(4, WEDNESDAY_2PM + 60 * HOUR)).prepare()

@@ -48,7 +48,7 @@ def reported(phones: Phones, sid: str, status: str) -> list[tuple[object, ...]]:
 
 
 def test_a_report_of_a_text_proves_nothing_about_an_email(phones: Phones) -> None:
-    """Once wrong: wrong proof. Every client reads the reference of an email in its Message-ID; a report with it and a text's
+    """Once: wrong proof. Every client reads the reference of an email in its Message-ID; a report with it and a text's
     id makes the email `accepted`, which no poll ends: the text above it waits for up to two days, and expires."""
     scene = phones.scene.booked(Booked(WEDNESDAY_2PM + 71 * HOUR))
     scene.answer = raising(Doubtful("timeout"))
@@ -57,7 +57,7 @@ def test_a_report_of_a_text_proves_nothing_about_an_email(phones: Phones) -> Non
 
 
 def test_a_report_of_a_call_proves_nothing_about_a_text(phones: Phones) -> None:
-    """Once wrong: wrong proof. The id of a call is kept as the text's, which is asked about as a text for ever after."""
+    """Once: wrong proof. The id of a call is kept as the text's, which is asked about as a text for ever after."""
     phones.network.fault("sms", "refuse_503_without_accepting")
     phones.scene.booked(Booked(VISIT, client_email=None)).cycle()
     assert reported(phones, "CA" + "7" * 32, "ringing") == [("in_doubt", None, False)]
@@ -66,7 +66,7 @@ def test_a_report_of_a_call_proves_nothing_about_a_text(phones: Phones) -> None:
 def test_doubts_that_nothing_proves_do_not_keep_others_from_being_looked_up(
     phones: Phones, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once wrong: proof is missed. Of all doubts that are ripe the first 50 (here two) are looked up, each time the same
+    """Once: proof is missed. Of all doubts that are ripe the first 50 (here two) are looked up, each time the same
     ones; two hours later all of them are unknown, and the list was never asked about the rest."""
     monkeypatch.setattr(doubts, "MOST_ASKED", 2)
     numbers = ["+442079460101", "+442079460102", "+442079460103"]
@@ -87,7 +87,7 @@ def test_doubts_that_nothing_proves_do_not_keep_others_from_being_looked_up(
 def test_a_reading_of_the_book_that_no_cycle_has_believed_yet_cancels_nothing_at_the_provider(
     phones: Phones, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once wrong: lost. A book that cancels all visits at once is held by merge_ledger, and ends nothing. A reconcile
+    """Once: lost. A book that cancels all visits at once is held by merge_ledger, and ends nothing. A reconcile
     between extract_due and merge_ledger takes the reading as it is, and has the provider cancel all that waits
     there."""
     monkeypatch.setattr(network, "_CALL_QUEUED", 300.0)
@@ -110,7 +110,7 @@ def test_a_reading_of_the_book_that_no_cycle_has_believed_yet_cancels_nothing_at
 def test_a_call_that_may_ring_keeps_the_line_also_when_its_reminder_is_over(
     phones: Phones, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once wrong: two calls ring at once. Doubt ends with the use of its reminder, here seconds after the call was placed:
+    """Once: two calls ring at once. Doubt ends with the use of its reminder, here seconds after the call was placed:
     the line is free for another account's call, if the gap of an address is a minute."""
     monkeypatch.setattr(network, "_CALL_ENDED", 120.0)
     scene, owner = phones.scene, phones.scene.owner
@@ -130,7 +130,7 @@ def test_a_call_that_may_ring_keeps_the_line_also_when_its_reminder_is_over(
 
 
 def test_what_others_send_from_the_account_does_not_end_our_list_early() -> None:
-    """Once wrong: a list that is not complete is taken for one. Texts are listed by the time at which they left, and the
+    """Once: a list that is not complete is taken for one. Texts are listed by the time at which they left, and the
     reading ends at the first that was created a day before the time that is wanted, whoever's it is: a text that
     another system of the same account had scheduled for days hides all of ours that left before it."""
     now = datetime(2026, 2, 11, 14, tzinfo=UTC)

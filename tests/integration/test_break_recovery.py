@@ -100,7 +100,7 @@ def test_a_restore_to_a_dump_of_the_cycle_that_was_the_last_is_noticed(deploymen
 
 
 def test_two_calls_to_one_number_are_put_back_in_one_cycle(deployment: Deployment) -> None:
-    """Once wrong: stuck for ever. Both are put back as `accepted`, which one_open_call allows once for a number: the merge
+    """Once: stuck for ever. Both are put back as `accepted`, which one_open_call allows once for a number: the merge
     of every cycle is refused, so nobody can release the hold, and everything due expires."""
     scene = deployment.scene.with_a_wide_gate()
     scene.owner.execute(LADDER, ("vet", 1, "call", "48 hours"))
@@ -120,7 +120,7 @@ def test_two_calls_to_one_number_are_put_back_in_one_cycle(deployment: Deploymen
 
 
 def test_a_cycle_that_ran_while_the_list_was_read_has_not_gone_by_it(deployment: Deployment) -> None:
-    """Once wrong: released too early. listed_at is the time at which the reading began, so that a cycle which merged while
+    """Once: released too early. listed_at is the time at which the reading began, so that a cycle which merged while
     it was read counts as one that went by it; a second one (by hand) between its merge and its triage then sends
     again."""
     forgotten(deployment).later(11 * MINUTE)
@@ -141,7 +141,7 @@ def test_a_cycle_that_ran_while_the_list_was_read_has_not_gone_by_it(deployment:
 def test_the_notice_of_a_cancellation_is_not_mailed_again_when_the_first_cycle_had_no_book(
     deployment: Deployment,
 ) -> None:
-    """Once wrong: mailed twice. A notice is due at the date of the cycle that made it; made by a later cycle than the one
+    """Once: mailed twice. A notice is due at the date of the cycle that made it; made by a later cycle than the one
     that noticed the loss, it is due after begun_at, and rebuild does not count it as sent."""
     scene = deployment.scene.booked(Booked(FAR, "ada", client_phone=None)).with_a_wide_gate()
     scene.owner.execute("UPDATE reminders.account_policy SET has_cancellation_notice = true")
@@ -162,7 +162,7 @@ def test_the_notice_of_a_cancellation_is_not_mailed_again_when_the_first_cycle_h
 def test_a_provider_whose_clock_is_behind_ours_by_a_minute_and_a_half(
     scene: Scene, ledger: TestDatabase, tmp_path: Path
 ) -> None:
-    """Once wrong: texted twice. The list is read from one minute before the last cycle that the ledger knows, whose worker's
+    """Once: texted twice. The list is read from one minute before the last cycle that the ledger knows, whose worker's
     clock preflight lets be two minutes off the ledger's, and nobody compares either with the provider's."""
     scene.at(WEDNESDAY_2PM).booked(Booked(VISIT, "bob", client_email=None, client_phone=BOB)).with_a_wide_gate()
     with Simulator.start(speed=0, start=scene.now - timedelta(seconds=90)) as network:
@@ -179,7 +179,7 @@ def test_a_provider_whose_clock_is_behind_ours_by_a_minute_and_a_half(
 
 
 def test_a_found_contact_without_a_reminder_counts_for_its_address_too(deployment: Deployment) -> None:
-    """Once wrong: a number gets two texts on a day whose cap is one. Of a found contact only rebuild_attempt counts cap and
+    """Once: a number gets two texts on a day whose cap is one. Of a found contact only rebuild_attempt counts cap and
     gap, and there is none where its reminder is gone: confirmed, cancelled or moved since."""
     deployment.scene.with_a_wide_gate()
     deployment.cycle()
@@ -196,7 +196,7 @@ def test_a_found_contact_without_a_reminder_counts_for_its_address_too(deploymen
 
 
 def test_who_moves_a_visit_after_the_recovery_is_mailed_of_its_new_time(deployment: Deployment) -> None:
-    """Once wrong: lost, for a reason that is not true. For 31 days rebuild takes every email whose window was open at the
+    """Once: lost, for a reason that is not true. For 31 days rebuild takes every email whose window was open at the
     loss, also of a slot that nobody had thought of then; `unknown`, it even is proof for a call."""
     deployment.scene.booked(Booked(WEDNESDAY_2PM + timedelta(days=14), "eve", client_phone=None))
     let_go(forgotten(deployment))
@@ -208,7 +208,7 @@ def test_who_moves_a_visit_after_the_recovery_is_mailed_of_its_new_time(deployme
 
 
 def test_who_moves_a_visit_after_a_found_text_is_texted_of_its_new_time(deployment: Deployment) -> None:
-    """Once wrong: lost. A found contact that fits no reminder waits for 31 days for one that comes to fit it, also of a slot
+    """Once: lost. A found contact that fits no reminder waits for 31 days for one that comes to fit it, also of a slot
     that came into the book after the release."""
     deployment.scene.with_a_wide_gate()
     deployment.cycle()
@@ -231,7 +231,7 @@ def test_who_moves_a_visit_after_a_found_text_is_texted_of_its_new_time(deployme
 
 
 def test_a_forgotten_email_does_not_put_off_the_text_and_leave_the_call(deployment: Deployment) -> None:
-    """Once wrong: louder. An email that may have gone counts from the moment of the loss, hours after it expired: the text
+    """Once: louder. An email that may have gone counts from the moment of the loss, hours after it expired: the text
     waits for its answer until it is too late, and the call goes instead, by the proof of an email that nobody has
     seen."""
     visit = WEDNESDAY_2PM + 28 * HOUR  # Thursday, 18:00
@@ -253,7 +253,7 @@ def test_a_forgotten_email_does_not_put_off_the_text_and_leave_the_call(deployme
 
 
 def test_a_late_report_of_a_contact_that_was_put_back_holds_nothing(deployment: Deployment) -> None:
-    """Once wrong: false alarm, and again with each status. A contact that is put back has a new reference; a report with its
+    """Once: false alarm, and again with each status. A contact that is put back has a new reference; a report with its
     first one is taken for a contact that the ledger does not know, though it has its provider's id."""
     scene = deployment.scene.with_a_wide_gate()
     deployment.cycle()
@@ -273,7 +273,7 @@ def test_a_late_report_of_a_contact_that_was_put_back_holds_nothing(deployment: 
 
 @pytest.mark.xfail(strict=True, reason="a contact by a forgotten ladder fits no step of the older one")
 def test_a_ladder_that_was_changed_in_the_forgotten_time(deployment: Deployment) -> None:
-    """Still wrong: texted twice. The text went by a ladder that is forgotten too; by the older one its step was not due yet,
+    """Still: texted twice. The text went by a ladder that is forgotten too; by the older one its step was not due yet,
     so the found contact fits no reminder, and it is sent again when it is."""
     visit = WEDNESDAY_2PM + 47 * HOUR
     scene = deployment.scene.with_a_wide_gate()
@@ -292,7 +292,7 @@ def test_a_ladder_that_was_changed_in_the_forgotten_time(deployment: Deployment)
 
 
 def test_no_role_says_that_the_list_was_read_before_it_can_have_settled(scene: Scene) -> None:
-    """Once wrong: list_is_settled compares listed_at with begun_at only, so that the dispatcher may write a time to come."""
+    """Once: list_is_settled compares listed_at with begun_at only, so that the dispatcher may write a time to come."""
     scene.at(WEDNESDAY_2PM).ledger.begin_recovery("a loss", 0)
     scene.owner.execute("SET ROLE reminders_dispatcher")
     with pytest.raises(psycopg.Error):
@@ -300,7 +300,7 @@ def test_no_role_says_that_the_list_was_read_before_it_can_have_settled(scene: S
 
 
 def test_a_found_contact_counts_for_the_days_ceilings(deployment: Deployment) -> None:
-    """Once wrong: the last fuse forgets. rebuild_attempt counts its address's gap and caps and no ceiling: after a restore
+    """Once: the last fuse forgets. rebuild_attempt counts its address's gap and caps and no ceiling: after a restore
     an account may send as much again as it has sent that day."""
     deployment.scene.owner.execute("UPDATE reminders.account_policy SET sms_ceiling = 2")
     forgotten(deployment)
@@ -311,7 +311,7 @@ def test_a_found_contact_counts_for_the_days_ceilings(deployment: Deployment) ->
 
 @pytest.mark.xfail(strict=True, reason="an empty ledger without a mark cannot be told from one that was never used")
 def test_a_ledger_that_is_lost_together_with_its_mark(deployment: Deployment) -> None:
-    """Still wrong: texted twice, at once. An empty ledger without a mark is taken for one that was never used; what came due
+    """Still: texted twice, at once. An empty ledger without a mark is taken for one that was never used; what came due
     in the last quarter of an hour is not even held. The provider's list, which is empty at a true first use, would
     tell."""
     scene = deployment.scene
@@ -366,7 +366,7 @@ def test_a_dump_that_was_taken_while_a_text_was_on_its_way(deployment: Deploymen
 
 
 def test_putting_back_does_not_loop_over_every_pair_of_a_found_contact_and_an_open_reminder(scene: Scene) -> None:
-    """Once wrong: stuck for ever. rebuild runs in the merge's transaction, whose joins by hash and by sorting are switched
+    """Once: stuck for ever. rebuild runs in the merge's transaction, whose joins by hash and by sorting are switched
     off: of 5,000 found contacts and 10,000 open reminders it makes 50 million pairs, 16.5 s instead of 0.04 s measured;
     at three times as many of each the task's three minutes are over, in this cycle and in all for 31 days."""
     scene.at(WEDNESDAY_2PM).booked(Booked(VISIT, "bob", client_email=None, client_phone=BOB)).prepare()
@@ -380,7 +380,7 @@ def test_putting_back_does_not_loop_over_every_pair_of_a_found_contact_and_an_op
 def test_a_report_that_begins_a_recovery_anew_does_not_make_forgotten_what_was_held_meanwhile(
     deployment: Deployment,
 ) -> None:
-    """Once wrong: lost. Whatever begins a recovery anew moves begun_at, up to which emails count as sent; those that came
+    """Once: lost. Whatever begins a recovery anew moves begun_at, up to which emails count as sent; those that came
     due since the loss was noticed were held, and cannot have been."""
     forgotten(deployment)
     due_at = deployment.scene.now + 5 * MINUTE

@@ -223,12 +223,14 @@ def test_an_upgrade_changes_no_reminder_and_forgets_nothing(old: TestDatabase) -
         table: connection.execute(f"SELECT count(*) FROM reminders.{table}").fetchone()
         for table in ("attempt", "contact", "contact_guard", "address_cap", "address_gap", "suppression", "hold")
     }
-    identity = app.identity()
-    mark = json.dumps({**{name: identity[name] for name in IDENTITY}, "reserved_to": identity["reserved_to"]})
+    [(reserved_to,)] = connection.execute("SELECT reserved_to FROM reminders.ledger_mark").fetchall()
     migrate(connection)
+    identity = app.identity()
+    mark = json.dumps({**{name: identity[name] for name in IDENTITY}, "reserved_to": reserved_to})
     assert texts(scene_on(old)) == AFTER_THE_LAST_CYCLE
     assert kept == {table: connection.execute(f"SELECT count(*) FROM reminders.{table}").fetchone() for table in kept}
     preflight(app, mark, lambda _: None, secret_fingerprint(SECRET), WEDNESDAY_2PM)
+    assert app.holds() == [{"scope": "account", "scope_value": "vet", "logical_date": None}]
 
 
 def test_what_was_due_goes_once_and_who_was_contacted_is_left_alone(scene: Scene) -> None:
