@@ -264,18 +264,18 @@ def ordinary(practice: Practice) -> None:
 def refused(practice: Practice) -> None:
     """A guard refuses the contacts of one cycle."""
     practice.book("a", "c")
-    identity = "UPDATE reminders.ledger_mark SET checked_identity = 'another'"
-    act = practice.fault
+    unjudged = "UPDATE reminders.cycle SET judged_at = NULL WHERE closed_at IS NULL"
+    act, refused_at = practice.fault, practice.scene.now
 
     def then_refused(point: str) -> None:
-        if point == "plan.committed":
-            practice.scene.owner.execute(identity)
+        if point == "plan.committed" and practice.scene.now == refused_at:
+            practice.scene.owner.execute(unjudged)
         act(point)
 
     with armed(then_refused):
         practice.cycle()
-    practice.later(5 * MINUTE)
-    practice.cycle()
+        practice.later(5 * MINUTE)
+        practice.cycle()
 
 
 def lost(practice: Practice) -> None:
