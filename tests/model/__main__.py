@@ -6,7 +6,7 @@ from tests.model.environment import Model
 from tests.model.properties import PROPERTIES, RESIDUE
 from tests.model.search import explore
 from tests.model.telling import told
-from tests.model.variants import RELIED_ON, RELIES_ON_LESS, SOUND, VARIANTS
+from tests.model.variants import RELIED_ON, SOUND, VARIANTS
 
 SAID = PROPERTIES | RESIDUE
 
@@ -30,7 +30,6 @@ def main() -> None:
     print("\n\nWHAT RECOVERY RELIES ON, and the protocol without it")
     for scenario in RELIED_ON:
         tell(Model(scenario), scenario.name, until="S1")
-    tell(Model(RELIES_ON_LESS), RELIES_ON_LESS.name)
 
 
 if __name__ == "__main__":

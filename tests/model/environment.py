@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from itertools import chain
 
-from tests.model import state as s
 from tests.model.protocol import Protocol, Steps
-from tests.model.state import Contact, Ledger, Mark, Worker, World, among, replaced
+from tests.model.state import (
+    DOUBT_LASTS,
+    ENDED,
+    LEASE,
+    STATUS_LASTS,
+    Contact,
+    Ledger,
+    Mark,
+    Worker,
+    World,
+    among,
+    replaced,
+)
 
 # A callback may come late, again, or after a later one: it may say whatever was true at some time.
 SAYS = {
@@ -20,7 +31,7 @@ BY_TIME_ALONE = frozenset(
     {"a tick passes", "a reminder expires", "a deadline passes", "doubt ends as unknown", "silence ends as unknown"}
 )
 BY_OPERATOR = frozenset({"the operator places a hold", "the operator releases the hold"})
-LOSES_MEMORY = frozenset({"a dump is put back", "a failover loses transactions"})
+LOSES_MEMORY = frozenset({"the ledger is restored", "a copy of its files is put back"})
 
 
 class Model(Protocol):
@@ -36,7 +47,7 @@ class Model(Protocol):
         return chain(
             self.time(w),
             self.cycle(w),
-            *(self.worker(w, place) for place in places),
+            *(self.worker(w, place) for place in places if not self.is_barred(w, place)),
             self.provider(w),
             self.callbacks(w),
             self.reconcile(w),
@@ -48,10 +59,14 @@ class Model(Protocol):
             self.restores(w),
         )
 
+    def is_barred(self, w: World, place: int) -> bool:
+        is_unseen = self.scenario.is_copy and self.scenario.preflight_comes_first and self.has_forgotten(w)
+        return is_unseen and w.workers[place].at == "gone"
+
     def time(self, w: World) -> Steps:
         now, scenario = w.now + 1, self.scenario
-        is_over = all(state in s.ENDED for state in w.ledger.reminders)
-        if now > scenario.expires_at + s.DOUBT_LASTS or (is_over and all(me.acted_at < w.now for me in w.workers)):
+        is_over = all(state in ENDED for state in w.ledger.reminders)
+        if now > scenario.expires_at + DOUBT_LASTS or (is_over and all(me.acted_at < w.now for me in w.workers)):
             return
         if w.left.restores:
             # It comes in the first tick: later it would come as well, and without it the other scenarios are there.
@@ -62,22 +77,21 @@ class Model(Protocol):
             w = w._replace(provider=tuple(self.older(call, now) for call in w.provider))
         if now == scenario.expires_at:
             w = self.closed(w)
-        if scenario.residue_is_short and w.restored_at >= 0 and now > w.restored_at + s.LEASE:
+        if scenario.residue_is_short and w.restored_at >= 0 and now > w.restored_at + LEASE:
             zombies = [me.at == "cleared" and me.acted_at <= w.restored_at for me in w.workers]
             w = w._replace(workers=among(Worker() if over else me for me, over in zip(w.workers, zombies, strict=True)))
         yield "a tick passes", None, w
 
     def older(self, call: Contact, now: int) -> Contact:
         """A call is over before its silence is."""
-        return (
-            call._replace(state="over") if call.state != "cancelled" and now >= call.made_at + s.STATUS_LASTS else call
-        )
+        return call._replace(state="over") if call.state != "cancelled" and now >= call.made_at + STATUS_LASTS else call
 
     def closed(self, w: World) -> World:
-        """Nothing is worth sending any more: no cycle and no worker begins, and no claim is good for anything."""
+        """Nothing is worth sending any more: no cycle and no worker begins, and claims and numbers mean nothing."""
         workers = among(Worker() if me.at == "claimed" else me for me in w.workers)
+        ledger = w.ledger._replace(batches=(), reserved=0)
         left = w.left._replace(cycles=0, workers=0)
-        return w._replace(workers=workers, ledger=w.ledger._replace(batches=()), left=left)
+        return w._replace(workers=workers, ledger=ledger, mark=Mark(), left=left)
 
     def provider(self, w: World) -> Steps:
         if not self.scenario.is_followed:
@@ -110,10 +124,6 @@ class Model(Protocol):
             yield "the operator places a hold", None, w._replace(ledger=ledger._replace(hold="operator"), left=left)
         may_release = ledger.hold != "forgotten" or not self.rules.release_waits_for_recovery
         if ledger.hold and may_release:
-            if ledger.hold != "operator":
-                # The ledger is taken as it is; its numbers go on above all that were ever reserved.
-                ledger = ledger._replace(reserved=max(ledger.reserved, w.mark.reserved))
-                w = w._replace(mark=Mark(ledger.identity, ledger.reserved))
             yield "the operator releases the hold", None, w._replace(ledger=ledger._replace(hold=""))
 
     def crashes(self, w: World, places: tuple[int, ...]) -> Steps:
@@ -127,22 +137,17 @@ class Model(Protocol):
             yield "a cycle dies", None, w._replace(planner=("", Mark()))
 
     def restores(self, w: World) -> Steps:
+        """What was committed after the moment that is saved is lost; who was at work then goes on."""
         if not w.left.restores:
             return
-        if w.dump is None:
-            yield "the last that a restore will know", None, w._replace(dump=w.ledger)
+        if w.saved is None:
+            yield "the last that a restore will know", None, w._replace(saved=w.ledger)
             return
         left = w.left._replace(restores=w.left.restores - 1)
-        back = w._replace(ledger=w.dump, dump=None, restored_at=w.now, left=left)
-        if self.scenario.restore == "failover":
-            # Who has lost the session comes to an end at the next step that needs it.
-            goes_on = ("cleared",) if self.scenario.session_ends else ("claimed", "intended", "cleared", "answered")
-            workers = among(me if me.at in goes_on else Worker() for me in w.workers)
-            ledger = w.dump._replace(identity=w.dump.identity + 1)
-            after = back._replace(ledger=ledger, workers=workers, planner=("", Mark()))
-            yield "a failover loses transactions", None, after
-        elif self.is_old(w, w.dump) or not self.scenario.dump_is_old:
-            yield "a dump is put back", None, back
-
-    def is_old(self, w: World, dump: Ledger) -> bool:
-        return dump.reserved < w.planned and all(claim.until <= w.now for claim in dump.batches)
+        back = w._replace(ledger=w.saved, saved=None, restored_at=w.now, left=left)
+        if not self.scenario.is_copy:
+            yield "the ledger is restored", None, back._replace(identity=w.identity + 1)
+        elif w.saved.reserved < w.planned or not self.scenario.copy_is_old:
+            # The server was stopped for it: only who needs the ledger no more goes on.
+            workers = among(me if me.at == "cleared" else Worker() for me in w.workers)
+            yield "a copy of its files is put back", None, back._replace(workers=workers, planner=("", Mark()))

@@ -1,18 +1,35 @@
 """The dispatch protocol: who of ours takes which step when, and what it changes.
 
 Each actor yields every step that it could take now, as (kind of step, who or what, the world after it). A step is one
-transaction, one check or one call: whatever else happens, happens between two of them. `Rules` names what the protocol
-insists on; without one of them it is a broken variant.
+transaction, one check or one call: whatever else happens, happens between two of them. Each of the `rules` is looked at
+in one place; without it the protocol is a broken variant.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
-from tests.model import state as s
-from tests.model.state import Attempt, Claim, Contact, Ledger, Mark, Scenario, Worker, World, among, replaced
+from tests.model.rules import Rules
+from tests.model.state import (
+    CLAIM_LASTS,
+    DOUBT_LASTS,
+    LEASE,
+    LIST_LAG,
+    OPEN,
+    RECOVERY_WAITS,
+    STATUS_LASTS,
+    Attempt,
+    Claim,
+    Contact,
+    Ledger,
+    Mark,
+    Scenario,
+    Worker,
+    World,
+    among,
+    replaced,
+)
 
 Step = tuple[str, Any, World]
 Steps = Iterator[Step]
@@ -38,46 +55,6 @@ OUTCOMES = {
 FINAL = {"over": "delivered", "cancelled": "cancelled"}
 
 
-@dataclass(frozen=True)
-class Rules:
-    """What the protocol insists on."""
-
-    intent_comes_first: bool = True
-    guard_is_unique: bool = True
-    guard_outlasts_doubt: bool = True
-    line_is_single: bool = True
-    doubt_keeps_the_line: bool = True
-    claim_is_current: bool = True
-    claim_ends: bool = True
-    claim_is_more_than_a_number: bool = True
-    claim_compares_the_mark: bool = True
-    hold_is_checked_last: bool = True
-    deadline_is_checked_last: bool = True
-    last_check_is_at_the_socket: bool = True
-    lost_is_doubt: bool = True
-    lease_over_is_doubt: bool = True
-    doubt_is_never_tried_again: bool = True
-    empty_list_proves_nothing: bool = True
-    match_is_nobody_elses: bool = True
-    match_has_no_rival: bool = True
-    list_proves_nothing_of_before: bool = True
-    list_compares_the_mark: bool = True
-    callback_goes_by_reference: bool = True
-    evidence_only_advances: bool = True
-    only_sending_is_given_back: bool = True
-    only_pending_expires: bool = True
-    doubt_ends: bool = True
-    silence_ends: bool = True
-    cancelled_by_the_providers_word: bool = True
-    mark_is_raised_before_sending: bool = True
-    mark_is_compared: bool = True
-    recovery_waits: bool = True
-    recovery_reads_the_list: bool = True
-    recovery_doubts_email: bool = True
-    recovery_minds_the_expired: bool = True
-    release_waits_for_recovery: bool = True
-
-
 class Protocol:
     def __init__(self, scenario: Scenario, rules: Rules | None = None) -> None:
         self.scenario = scenario
@@ -85,41 +62,44 @@ class Protocol:
         self.key_of = [key for key, _ in scenario.reminders]
         self.address_of = [address for _, address in scenario.reminders]
 
-    # A cycle: preflight reserves attempt numbers, then raises the mark outside the database, then the planner plans.
+    # A cycle. Preflight compares the database with the mark outside it, reserves attempt numbers, and then raises the
+    # mark; the planner plans.
 
     def has_forgotten(self, w: World) -> bool:
-        return w.ledger.identity != w.mark.identity or w.ledger.reserved < w.mark.reserved
+        return w.identity != w.mark.identity or w.ledger.reserved < w.mark.reserved
 
     def cycle(self, w: World) -> Steps:
         at, mark = w.planner
-        if at == "" and w.left.cycles and "pending" in w.ledger.reminders and w.ledger.hold in ("", "operator"):
-            w = w._replace(left=w.left._replace(cycles=w.left.cycles - 1))
-            if self.rules.mark_is_compared and self.has_forgotten(w):
-                held = w.ledger._replace(hold="forgotten", forgot_at=w.now)
-                yield "preflight holds what has forgotten", None, w._replace(ledger=held)
-            else:
-                mark = Mark(w.ledger.identity, w.ledger.reserved + 1)
-                ledger = w.ledger._replace(reserved=mark.reserved)
-                yield "preflight reserves numbers", None, w._replace(ledger=ledger, planner=("reserved", mark))
-        elif at == "reserved" and self.rules.mark_is_raised_before_sending:
-            yield "preflight raises the mark", None, w._replace(mark=mark, planner=("marked", mark))
-        elif at == "planned":
-            yield "the mark is raised afterwards", None, w._replace(mark=mark, planner=("", Mark()))
-        elif at and not w.ledger.hold:
-            ledger = w.ledger._replace(batches=(*w.ledger.batches, Claim()))
-            after = ("", Mark()) if at == "marked" else ("planned", mark)
-            planned = mark.reserved if self.scenario.restore else 0
-            w = w._replace(ledger=ledger, planner=after, planned=planned)
-            yield "the planner plans a batch", None, w
+        ledger = w.ledger
+        match at:
+            case "" if w.left.cycles and "pending" in ledger.reminders and ledger.hold in ("", "operator"):
+                w = w._replace(left=w.left._replace(cycles=w.left.cycles - 1), planner=("looked", Mark(w.identity)))
+                if self.rules.mark_is_compared and self.has_forgotten(w):
+                    reserved = max(ledger.reserved, w.mark.reserved)
+                    held = ledger._replace(hold="forgotten", forgot_at=w.now, reserved=reserved)
+                    yield "preflight holds what has forgotten", None, w._replace(ledger=held)
+                else:
+                    yield "preflight finds nothing forgotten", None, w
+            case "looked":
+                found = mark.identity if self.rules.checked_is_what_was_compared else w.identity
+                ledger = ledger._replace(reserved=ledger.reserved + 1, checked=found)
+                after = ("reserved", Mark(mark.identity, ledger.reserved))
+                yield "preflight reserves numbers", None, w._replace(ledger=ledger, planner=after)
+            case "reserved" if self.rules.mark_is_raised_before_sending:
+                yield "preflight raises the mark", None, w._replace(mark=mark, planner=("marked", mark))
+            case "reserved" | "marked" if not ledger.hold:
+                ledger = ledger._replace(batches=(*ledger.batches, Claim()))
+                after = ("", Mark()) if at == "marked" else ("planned", mark)
+                planned = mark.reserved if self.scenario.is_copy else 0
+                w = w._replace(ledger=ledger, planner=after, planned=planned)
+                yield "the planner plans a batch", None, w
+            case "planned":
+                yield "the mark is raised afterwards", None, w._replace(mark=mark, planner=("", Mark()))
 
     # A worker claims a batch. For each of its reminders: intent, last check, socket, record.
 
     def worker(self, w: World, place: int) -> Steps:
         me = w.workers[place]
-        has_lost_session = me.session != w.ledger.identity and self.scenario.session_ends
-        if has_lost_session and me.at not in ("gone", "cleared"):
-            yield "a worker has lost its session", me, self.acted(w, place, Worker())
-            return
         match me.at:
             case "gone":
                 yield from self.claims(w, place)
@@ -145,19 +125,19 @@ class Protocol:
 
     def next_of_batch(self, w: World, place: int) -> World:
         me = w.workers[place]
-        is_last = me.turn + 1 == len(self.key_of)
-        return self.acted(
-            w, place, Worker() if is_last else Worker("claimed", me.session, me.batch, me.claim, me.turn + 1)
-        )
+        after = Worker() if self.is_last(me) else Worker("claimed", me.batch, me.claim, me.turn + 1)
+        return self.acted(w, place, after)
+
+    def is_last(self, me: Worker) -> bool:
+        return me.turn + 1 == len(self.key_of)
 
     def claims(self, w: World, place: int) -> Steps:
         """Airflow may run any task at any time, and again; where nothing is pending it would do nothing."""
-        is_refused = self.rules.claim_compares_the_mark and self.has_forgotten(w)
-        if is_refused or not w.left.workers or "pending" not in w.ledger.reminders:
+        if not w.left.workers or "pending" not in w.ledger.reminders:
             return
         w = w._replace(left=w.left._replace(workers=w.left.workers - 1))
         for batch, claim in enumerate(w.ledger.batches):
-            me = Worker("claimed", w.ledger.identity, batch, Claim(claim.number + 1, w.now + s.CLAIM_LASTS))
+            me = Worker("claimed", batch, Claim(claim.number + 1, w.now + CLAIM_LASTS))
             ledger = w.ledger._replace(batches=replaced(w.ledger.batches, batch, me.claim))
             yield "a worker claims a batch", me, self.acted(w._replace(ledger=ledger), place, me)
 
@@ -168,6 +148,7 @@ class Protocol:
         return (
             (is_current or not rules.claim_is_current)
             and (w.now < claim.until or not rules.claim_ends)
+            and (ledger.checked == w.identity or not rules.intent_is_in_what_was_checked)
             and not ledger.hold
             and ledger.reminders[me.turn] == "pending"
             and w.now < self.scenario.expires_at
@@ -181,7 +162,7 @@ class Protocol:
         return any(self.key_of[a.reminder] == key and a.state not in free for a in ledger.attempts)
 
     def is_line_busy(self, ledger: Ledger, reminder: int) -> bool:
-        busy = s.OPEN if self.rules.doubt_keeps_the_line else ("sending", "accepted")
+        busy = OPEN if self.rules.doubt_keeps_the_line else ("sending", "accepted")
         return self.scenario.channel == "call" and any(
             a.state in busy and self.is_address_shared(a.reminder, reminder) for a in ledger.attempts
         )
@@ -192,7 +173,11 @@ class Protocol:
     def intent(self, w: World, place: int) -> Step:
         me = w.workers[place]
         w = w._replace(references=w.references + 1)
-        intending = me._replace(at="intended", reference=w.references, acted_at=w.now)
+        number = w.references if self.rules.numbers_are_never_given_again else len(w.ledger.attempts) + 1
+        intending = me._replace(at="intended", reference=number, acted_at=w.now)
+        if self.is_last(me):
+            # It has no more use for its claim.
+            intending = intending._replace(batch=0, claim=Claim())
         if not self.rules.intent_comes_first:
             return "a worker goes without an intent", me, self.acted(w, place, intending)
         w = w._replace(ledger=self.intended(w.ledger, intending, w.now))
@@ -206,7 +191,7 @@ class Protocol:
         me = w.workers[place]
         is_held = self.rules.hold_is_checked_last and w.ledger.hold != ""
         # By its own clock the worker is late before anybody may doubt the attempt.
-        is_late = self.rules.deadline_is_checked_last and w.now >= me.acted_at + s.LEASE
+        is_late = self.rules.deadline_is_checked_last and w.now >= me.acted_at + LEASE
         if is_held or is_late:
             declined = me._replace(at="answered", acted_at=0, answer="declined")
             return "the last check declines", me, self.acted(w, place, declined)
@@ -275,15 +260,15 @@ class Protocol:
     def reconcile(self, w: World) -> Steps:
         for index, attempt in enumerate(w.ledger.attempts):
             age = w.now - attempt.intended_at
-            doubt_is_over = age >= s.DOUBT_LASTS or w.now >= self.scenario.expires_at
-            if attempt.state == "sending" and age >= s.LEASE:
+            doubt_is_over = age >= DOUBT_LASTS or w.now >= self.scenario.expires_at
+            if attempt.state == "sending" and age >= LEASE:
                 state = "in_doubt" if self.rules.lease_over_is_doubt else "not_contacted"
                 yield "a deadline passes", attempt, self.ended(w, index, state)
             elif attempt.state == "in_doubt" and not self.rules.doubt_is_never_tried_again:
                 yield "doubt is tried again", attempt, self.ended(w, index, "not_contacted")
             elif attempt.state == "in_doubt" and doubt_is_over and self.rules.doubt_ends:
                 yield "doubt ends as unknown", attempt, self.ended(w, index, "unknown")
-            elif attempt.state == "accepted" and age >= s.STATUS_LASTS and self.rules.silence_ends:
+            elif attempt.state == "accepted" and age >= STATUS_LASTS and self.rules.silence_ends:
                 yield "silence ends as unknown", attempt, self.ended(w, index, "unknown")
             if attempt.state == "accepted" and attempt.provider_id:
                 final = FINAL.get(w.provider[attempt.provider_id - 1].state)
@@ -302,7 +287,7 @@ class Protocol:
         """
         attempt = w.ledger.attempts[index]
         is_old = attempt.intended_at <= w.ledger.forgot_at and self.rules.list_proves_nothing_of_before
-        is_unsure = self.rules.list_compares_the_mark and self.has_forgotten(w)
+        is_unsure = self.rules.list_is_for_what_was_checked and w.ledger.checked != w.identity
         if self.scenario.channel == "email" or is_old or is_unsure:
             return
         is_alone = self.rivals(w, attempt.reminder) == 1 or not self.rules.match_has_no_rival
@@ -316,7 +301,7 @@ class Protocol:
     def lists(self, w: World) -> list[list[int]]:
         """What the provider's list may show now, as ids: what is young may be missing."""
         ids = list(range(1, len(w.provider) + 1))
-        settled = [i for i in ids if w.now >= w.provider[i - 1].made_at + s.LIST_LAG]
+        settled = [i for i in ids if w.now >= w.provider[i - 1].made_at + LIST_LAG]
         return [settled] if settled == ids else [settled, ids]
 
     def fitting(self, w: World, ids: list[int], reminder: int, since: int) -> list[int]:
@@ -353,7 +338,7 @@ class Protocol:
     # Recovery: whoever a ledger that has forgotten may have contacted counts as contacted. Then it may be released.
 
     def recovery(self, w: World) -> Steps:
-        is_early = self.rules.recovery_waits and w.now < w.ledger.forgot_at + s.RECOVERY_WAITS
+        is_early = self.rules.recovery_waits and w.now < w.ledger.forgot_at + RECOVERY_WAITS
         if w.ledger.hold != "forgotten" or is_early:
             return
         for ids in self.lists(w):

@@ -32,6 +32,7 @@ def explore(model: Model, until: str = "") -> Exploration:
     number, worlds, came = {start: 0}, [start], [(0, "", None)]
     on: Edges = []
     by_time: Edges = []
+    is_whole = until[:1] != "S"
     here = 0
     with collecting_no_garbage():
         while here < len(worlds) and until not in found.broken:
@@ -47,11 +48,11 @@ def explore(model: Model, until: str = "") -> Exploration:
                 for name in broken:
                     if name not in found.broken:
                         found.broken[name] = [*way_to(worlds, came, here), (kind, about, after)]
-                if kind not in BY_OPERATOR:
+                if is_whole and kind not in BY_OPERATOR:
                     (by_time if kind in BY_TIME_ALONE else on).append((here, there))
             here += 1
         found.states = len(worlds)
-        if here == len(worlds):
+        if is_whole:
             # What time alone can do needs no operator: where L2 holds, L1 does.
             for name, edges in (("L2", by_time), ("L1", by_time + on)):
                 stuck = next(cannot_end(worlds, edges), None)

@@ -23,7 +23,10 @@ ENDED = ("delivered", "undelivered", "failed", "unknown", "cancelled", "expired"
 
 
 class Attempt(NamedTuple):
-    """`reference` is a UUID: a ledger that was restored gives none again; 0 for what recovery has found."""
+    """`reference` names the attempt for a worker and, as a UUID, for a callback; 0 for what recovery has found.
+
+    In the ledger a number and its contact's UUID; of a contact at most one attempt is not proven uncontacted.
+    """
 
     reference: int
     reminder: int
@@ -41,16 +44,16 @@ class Ledger(NamedTuple):
     """What a restore takes back.
 
     `reminders` has the state of each; one that is pending while a hold is in force is what the ledger calls held.
-    `batches` has the claim of each. `identity` stands for system identifier, timeline and database, `reserved` for the
-    attempt numbers that cycles have reserved. `hold` is '', 'operator', 'forgotten' (preflight's) or 'recovered' (that
-    one, once recovery is complete); `forgot_at` is when preflight placed it.
+    `batches` has the claim of each. `reserved` counts the ranges of attempt numbers that cycles have reserved,
+    `checked` is the identity of the database that preflight found last. `hold` is '', 'operator', 'forgotten'
+    (preflight's) or 'recovered' (that one, once recovery is complete); `forgot_at` is when preflight placed it.
     """
 
     reminders: tuple[str, ...]
     attempts: tuple[Attempt, ...] = ()
     batches: tuple[Claim, ...] = ()
-    identity: int = 0
     reserved: int = 0
+    checked: int = 0
     hold: str = ""
     forgot_at: int = -1
 
@@ -74,11 +77,10 @@ class Worker(NamedTuple):
 
     `at` goes from 'gone' to 'claimed', 'intended', 'cleared' (by the last check) and 'answered', and for the batch's
     next reminder, its `turn`, to 'claimed' again. `acted_at` is when it intended, then when it was cleared, and
-    `was_held` whether a hold was in force then. `session` is the identity of the ledger that it is connected to.
+    `was_held` whether a hold was in force then.
     """
 
     at: str = "gone"
-    session: int = 0
     batch: int = 0
     claim: Claim = Claim()
     turn: int = 0
@@ -90,7 +92,7 @@ class Worker(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """What is kept of the ledger outside its database."""
+    """What is kept outside the database: which it was, and how far its attempt numbers were reserved."""
 
     identity: int = 0
     reserved: int = 0
@@ -109,9 +111,10 @@ class Left(NamedTuple):
 
 
 class World(NamedTuple):
-    """`planner` is how far a cycle is, and the mark it will raise; `dump` what a restore will bring back.
+    """`identity` is the database's: server, timeline, database and table, which a restore or a failover changes.
 
-    `references` counts those given; `planned` is, where there is a restore, what the latest cycle with a plan reserved.
+    `planner` is how far a cycle is, and the mark that it will raise. `saved` is what a restore will bring back,
+    `planned` what the latest cycle with a plan had reserved, where that matters. `references` counts those given.
     """
 
     now: int
@@ -119,11 +122,12 @@ class World(NamedTuple):
     provider: tuple[Contact, ...]
     workers: tuple[Worker, ...]
     left: Left
+    identity: int = 0
     mark: Mark = Mark()
     planner: tuple[str, Mark] = ("", Mark())
     planned: int = 0
     references: int = 0
-    dump: Ledger | None = None
+    saved: Ledger | None = None
     restored_at: int = -1
 
 
@@ -132,12 +136,12 @@ class Scenario:
     """Who is to be reminded, and the bounds of what may happen.
 
     `reminders` has the key and the address of each; two of one key are an appointment that was imported twice. A
-    contact that is not `is_followed` stays as it was made. `restore` is 'failover' (the latest transactions are lost,
-    and the identity is another) or 'dump' (put back into the database, under running workers).
+    contact that is not `is_followed` stays as it was made. `is_copy`: what a restore brings back is a copy of the
+    server's files, under a server that is started again; it is the same database then, and only the numbers tell.
 
-    What nothing of ours enforces: `session_ends` with a failover (no pooler keeps it for a worker); `dump_is_old`, as
-    it was written before the latest cycle that planned anything, and its claims are over; and `residue_is_short`: a
-    worker that a restore finds between its last check and its socket goes on within a lease, or never.
+    Nothing of ours enforces these: `residue_is_short`, a worker that a restore finds between its last check and its
+    socket goes on within a lease, or never; `copy_is_old`, it was made before the latest cycle that planned anything;
+    `preflight_comes_first`, no task is run on what was put back before a cycle has begun.
     """
 
     name: str
@@ -146,10 +150,10 @@ class Scenario:
     channel: str = "text"
     expires_at: int = 2
     is_followed: bool = True
-    restore: str = ""
-    session_ends: bool = True
-    dump_is_old: bool = True
+    is_copy: bool = False
     residue_is_short: bool = True
+    copy_is_old: bool = True
+    preflight_comes_first: bool = True
 
 
 def replaced(row: tuple[T, ...], place: int, value: T) -> tuple[T, ...]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.model.protocol import Protocol
+from tests.model.environment import Model
 from tests.model.search import Trace
 from tests.model.state import Attempt, Contact, Worker
 
 
-def told(model: Protocol, trace: Trace) -> str:
+def told(model: Model, trace: Trace) -> str:
     """A line for each step: when, what, by or about whom, and what the ledger says from then on, where that changes."""
     lines = []
     said = model.start()
@@ -25,13 +25,15 @@ def told(model: Protocol, trace: Trace) -> str:
     return "\n".join(lines)
 
 
-def name_of(model: Protocol, reminder: int) -> str:
+def name_of(model: Model, reminder: int) -> str:
     is_shared = model.key_of.count(model.key_of[reminder]) > 1
     return f"{model.key_of[reminder]}{f'-{reminder + 1}' if is_shared else ''}"
 
 
-def named(model: Protocol, about: Any) -> str:
+def named(model: Model, about: Any) -> str:
     match about:
+        case Worker() if about.reference:
+            return f"attempt {about.reference}, of {name_of(model, about.turn)}"
         case Worker():
             return f"claim {about.claim.number} of batch {about.batch + 1}, for {name_of(model, about.turn)}"
         case Attempt() | Contact():

@@ -8,11 +8,11 @@ import pytest
 
 from tests.model.environment import Model
 from tests.model.properties import RESIDUE
-from tests.model.protocol import Rules
+from tests.model.rules import Rules
 from tests.model.search import Exploration, explore
 from tests.model.state import Scenario
 from tests.model.telling import told
-from tests.model.variants import ORDINARY, RELIED_ON, RELIES_ON_LESS, SOUND, VARIANTS, Sound, Variant
+from tests.model.variants import ORDINARY, RELIED_ON, SOUND, VARIANTS, Sound, Variant
 
 
 def ways(model: Model, found: Exploration) -> str:
@@ -49,9 +49,3 @@ def test_every_rule_has_a_variant_without_it() -> None:
 def test_without_what_recovery_relies_on_a_key_is_contacted_twice(scenario: Scenario) -> None:
     found = explore(Model(scenario), until="S1")
     assert set(found.broken) - set(RESIDUE) == {"S1"}
-
-
-def test_what_counts_as_unknown_relies_on_less() -> None:
-    model = Model(RELIES_ON_LESS)
-    found = explore(model)
-    assert set(found.broken) <= set(RESIDUE), ways(model, found)
