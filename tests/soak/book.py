@@ -26,7 +26,7 @@ MINUTE = timedelta(minutes=1)
 Row = dict[str, Any]
 Key = tuple[str, str, datetime, int]
 # Ten times that is a storm.
-VISITS_A_DAY = 24
+VISITS_A_DAY = 21
 PEOPLE = 170
 NEVER = datetime(2100, 1, 1, tzinfo=UTC)
 # Days in whose weeks some clock changes, and a few without.

@@ -113,6 +113,7 @@ class Deployment(Ringonce):
         self.failed: list[Failed] = []
         self.opted_out_at: dict[str, datetime] = {}
         self.is_ledger_down = False
+        self._cut: set[int] = set()
         self.loses_callbacks = False
         with psycopg.connect(database.conninfo, autocommit=True) as admin:
             # Plans are made once for each statement, as on a server whose connections live long.
@@ -163,11 +164,13 @@ class Deployment(Ringonce):
 
     # Runs
 
-    def scheduled(self, now: datetime, place: int) -> None:
-        """What Airflow starts at `now`, in the `place`th process: both DAGs, one after the other."""
+    def scheduled(self, now: datetime, place: int, has_open: bool = True) -> None:
+        """What Airflow starts at `now`, in the `place`th process: both DAGs, one after the other; deliveries are
+        reconciled where the ledger `has_open` ones."""
         self.clock.set(now)
         self.receive_callbacks()
-        self.reconciled(place)
+        if has_open:
+            self.reconciled(place)
         self.cycled(now, place)
 
     def reconciled(self, place: int) -> None:
@@ -189,6 +192,8 @@ class Deployment(Ringonce):
     def _run(self, run: Run, work: Callable[[], None]) -> bool:
         self.runs.append(run)
         try:
+            if run.place in self._cut:
+                self.start_anew(run.place)
             if self.is_ledger_down:
                 raise psycopg.OperationalError("the ledger's server is down")
             work()
@@ -209,6 +214,7 @@ class Deployment(Ringonce):
 
     def start_anew(self, place: int) -> None:
         """A new process, with connections of its own, in the place of one that has died or failed."""
+        self._cut.discard(place)
         worker = self.workers[place]
         for ledger in (worker.ledger, worker.watching):
             ledger.connection.close()
@@ -217,7 +223,9 @@ class Deployment(Ringonce):
 
     def cut_connection(self) -> None:
         """The server ends the connection of the run that is under way, which does not know yet."""
-        connection = self.workers[self.runs[-1].place].ledger.connection
+        place = self.runs[-1].place
+        self._cut.add(place)
+        connection = self.workers[place].ledger.connection
         self.owner.execute("SELECT pg_terminate_backend(%s, 5000)", [connection.info.backend_pid])
 
     def dispatch(self, batch_id: int, worker: Worker) -> None:

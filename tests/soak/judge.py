@@ -261,7 +261,9 @@ class Judge:
                     yield violation("on hold", heard, f"{stop.scope} {stop.value} since {stop.placed_at:%d %H:%M:%S}")
 
     def lost(self) -> Iterator[Violation]:
-        """P4: what a cycle has read as due is in the ledger, and has ended with a reason."""
+        """P4: what a cycle has read as due is in the ledger, and has ended with a reason, once the season is over."""
+        if self.season.until is not None:
+            return
         states = {
             (row["account_id"], row["appointment_id"], row["slot_at"], row["step"]): row
             for row in self.season.reminders

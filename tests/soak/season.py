@@ -13,17 +13,14 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from itertools import count
 from random import Random
 from typing import Any
-from unittest.mock import patch
 
 from psycopg.rows import dict_row
 
 from tests.databases import TestDatabase
 from tests.drill.book import DAY, HOUR, TICK
-from tests.drill.night import PURE
 from tests.drill.ringonce import Act
 from tests.soak.book import MINUTE, SeasonBook, written
 from tests.soak.deployment import Deployment
@@ -37,6 +34,7 @@ SOON = 2 * MINUTE
 # Kinds of days by their number of faults, and how often each comes; only the last lets faults overlap as they may.
 DAYS = {(0, 0): 12, (1, 1): 18, (3, 6): 58, (5, 8): 12}
 APART = HOUR
+DAYS_BETWEEN_VACUUMS = 2 * DAY
 # After the last slot: doubt ends, then what was accepted and has no final status.
 TAIL = (TICK, 130 * MINUTE, 49 * HOUR, 50 * HOUR)
 
@@ -44,7 +42,8 @@ NEXT = """
 SELECT min(not_before_at) FILTER (WHERE not_before_at > %(now)s) AS soonest_at,
        bool_or(state = 'pending' AND (deferred_for IS NULL OR deferred_for IN ('wait_for_pace', 'refused_by_guard',
                'wait_for_book', 'wait_for_line') OR not_before_at <= %(now)s)) AS waits,
-       EXISTS (SELECT FROM reminders.hold WHERE released_at IS NULL) AS has_hold
+       EXISTS (SELECT FROM reminders.hold WHERE released_at IS NULL) AS has_hold,
+       EXISTS (SELECT FROM reminders.attempt WHERE ended_at IS NULL) AS has_open_attempt
 FROM reminders.reminder WHERE ended_at IS NULL AND state IN ('pending', 'held') AND expires_at > %(now)s"""
 NORMAL = """
 SELECT (SELECT is_good FROM reminders.cycle ORDER BY started_at DESC, logical_date DESC LIMIT 1) AS is_good,
@@ -77,10 +76,15 @@ class Lasting:
 
 
 class Season:
-    """One season on the empty ledger in `database`. `sabotage` takes a guard away at its start."""
+    """One season of `days` days on the empty ledger in `database`, broken off after `until` of them if that is given.
 
-    def __init__(self, database: TestDatabase, seed: int, days: int, sabotage: Act | None = None) -> None:
-        self.seed, self.days = seed, days
+    `sabotage` takes a guard away at its start.
+    """
+
+    def __init__(
+        self, database: TestDatabase, seed: int, days: int, until: int | None = None, sabotage: Act | None = None
+    ) -> None:
+        self.seed, self.days, self.until = seed, days, until
         self.database, self.sabotage = database, sabotage
         self.book: SeasonBook = written(seed, days)
         self.zone = next(iter(self.book.accounts.values())).zone
@@ -94,6 +98,8 @@ class Season:
         self.reached: Counter[str] = Counter()
         self.decided: Counter[str] = Counter()
         self.ticks = 0
+        self._soonest_at: datetime | None = None
+        self._waits = self._has_hold = self._has_open_attempt = False
         self._moments = sorted(self.book.moments())
         self._wanted: set[datetime] = set()
         self._later: list[tuple[datetime, int, Callable[[], None]]] = []
@@ -110,9 +116,6 @@ class Season:
     def run(self) -> None:
         """Let all its days pass, and then what ends later."""
         with ExitStack() as until_the_end:
-            for module, name in PURE:
-                remembered = lru_cache(maxsize=None)(getattr(module, name))
-                until_the_end.enter_context(patch.object(module, name, remembered))
             self.deployment = until_the_end.enter_context(Deployment(self.database, self.book, self._reach, self.note))
             self.person = Person(self, Random(f"{self.seed} person"))
             if self.sabotage:
@@ -123,14 +126,16 @@ class Season:
 
     def _live(self) -> None:
         at, ends_at = self.book.starts_at, self.book.ends_at
+        if self.until is not None:
+            ends_at = min(ends_at, at + self.until * DAY)
         days_over = 0
         while at <= ends_at:
             self._tick(at)
-            if (at - self.book.starts_at) // DAY > days_over:
+            if (at - self.book.starts_at) // DAYS_BETWEEN_VACUUMS > days_over:
                 days_over += 1
                 self.deployment.vacuum()
             at = self._next_tick(at)
-        for after in TAIL:
+        for after in TAIL if self.until is None else ():
             self._tick(max(ends_at + after, up_to_tick(self.now)))
 
     # Ticks
@@ -141,28 +146,32 @@ class Season:
         self.deployment.clock.set(at)
         self._do_what_is_due()
         if not self.is_scheduler_down:
-            self.deployment.scheduled(at, 0)
+            # Without an open attempt there is nothing to reconcile, and nothing to break.
+            self.deployment.scheduled(at, 0, self._has_open_attempt or bool(self.traps))
         for act in self._drain(self._after):
             act()
         self._see_what_struck()
-        self.person.look()
+        self._look_ahead()
+        if self._has_hold:
+            self.person.look()
         self._see_recoveries(at)
         if len(self.deployment.network.asked) > asked and not self.is_scheduler_down:
             self.deployment.clock.sleep(SOON.total_seconds())
             self.deployment.receive_callbacks()
             self.deployment.reconciled(0)
 
-    def _next_tick(self, last: datetime) -> datetime:
+    def _look_ahead(self) -> None:
         row = self.deployment.owner.execute(NEXT, {"now": self.now}).fetchone()
         assert row is not None
-        soonest_at, waits, _ = row
+        self._soonest_at, self._waits, self._has_hold, self._has_open_attempt = row
+
+    def _next_tick(self, last: datetime) -> datetime:
         self._wanted = {at for at in self._wanted if at > self.now}
         place = bisect_right(self._moments, self.now)
         candidates = [last + HOUR, *self._wanted, *self._moments[place : place + 1]]
-        candidates += [at for at, _, _ in self._later if at > self.now]
-        if soonest_at:
-            candidates.append(soonest_at)
-        if waits and not self.is_scheduler_down:
+        if self._soonest_at:
+            candidates.append(self._soonest_at)
+        if self._waits and not self.is_scheduler_down:
             candidates.append(last + TICK)
         return max(up_to_tick(min(candidates)), up_to_tick(self.now + timedelta(seconds=1)))
 
@@ -171,7 +180,7 @@ class Season:
         self._wanted.add(at)
 
     def later(self, at: datetime, act: Callable[[], None]) -> None:
-        """Do `act` before the first tick from `at` on."""
+        """Do `act` before the first tick from `at` on, whenever that is."""
         self._later.append((at, next(self._numbers), act))
 
     def _do_what_is_due(self) -> None:
@@ -205,7 +214,7 @@ class Season:
             for at in self._fault_times(first + day * DAY, random):
                 (kind,) = random.choices(list(KINDS), list(KINDS.values()))
                 history = History(kind.__name__, at, Random(f"{self.seed} {day} {at}"))
-                self.want(at - BEFORE)
+                self._wanted |= {at - BEFORE, at}
                 self.later(at, lambda kind=kind, history=history: kind(self, history))
 
     def _fault_times(self, day: datetime, random: Random) -> list[datetime]:
@@ -254,6 +263,8 @@ class Season:
         lasting = Lasting(history, lambda: stop() and None, is_struck, is_over)
         self.lastings.append(lasting)
         self.later(self.now + lasts, lambda: lasting in self.lastings and self._stop(lasting))
+        if lasts != WAITS:
+            self.want(self.now + lasts)
 
     def _stop(self, lasting: Lasting) -> None:
         self.lastings.remove(lasting)
@@ -287,8 +298,7 @@ class Season:
         """The fault is over: from now on the deployment recovers."""
         history.over_at = self.now
         self.note(f"{history} is over")
-        for place in (1, 2):
-            self.want(self.now + place * TICK)
+        self.want(self.now + TICK)
 
     def _see_recoveries(self, began_at: datetime) -> None:
         """Count the cycles since the last fault was over, and see whether everything flows again."""
@@ -303,6 +313,7 @@ class Season:
             history.cycles += 1
         wrong = self.what_is_wrong()
         if wrong and self.recovering[-1].cycles < 2:
+            self.want(self.now + TICK)
             return
         for history in self.recovering:
             history.wrong = wrong
