@@ -21,12 +21,16 @@ from reminders.addresses import secret_fingerprint
 from reminders.capacity import BATCHES, DISPATCH_TIME_LIMIT, RATES, most_contacts
 from reminders.channels.mail import Mailer
 from reminders.channels.telephony import Twilio, final_status
+from reminders.cycle.audit import Provider, audit
 from reminders.cycle.dispatch import Clock, HoldWatch, Send, dispatch
+from reminders.cycle.doubts import apply_events, settle
 from reminders.cycle.extract import extract
 from reminders.cycle.preflight import preflight
-from reminders.cycle.reconcile import close_dead, poll
+from reminders.cycle.reconcile import cancel_withdrawn, close_dead, poll
+from reminders.cycle.recovery import recover
 from reminders.errors import RemindersError
 from reminders.model import Channel
+from reminders.store.evidence import Evidence
 from reminders.store.holds import Holds
 from reminders.store.ledger import Ledger
 from tests.databases import TestDatabase
@@ -178,10 +182,20 @@ class Ringonce:
         )
 
     def reconcile(self, worker: Worker | None = None) -> None:
-        """One run of reconcile_deliveries, by the first worker where none is given."""
-        ledger = (worker or self.workers[0]).ledger
-        close_dead(ledger, self.clock.now)
-        poll(ledger, self.twilio.status, final_status, self.clock.now)
+        """One run of reconcile_deliveries, task by task, by the first worker where none is given."""
+        ledger, clock, twilio = (worker or self.workers[0]).ledger, self.clock, self.twilio
+        evidence = Evidence(ledger.connection)
+        close_dead(ledger, clock.now)
+        apply_events(ledger, evidence, final_status, clock.now)
+        settle(ledger, evidence, twilio.listed, final_status, clock.now)
+        cancel_withdrawn(evidence, twilio.cancel)
+        poll(ledger, twilio.status, final_status, clock.now)
+        recover(ledger, evidence, twilio.listed, final_status, SECRET, clock.now)
+
+    def audit(self, worker: Worker | None = None) -> dict[str, Any]:
+        """One run of audit_ledger, by the first worker where none is given: what it found."""
+        provider = Provider(self.twilio.listed, self.twilio.status, final_status)
+        return audit((worker or self.workers[0]).ledger, provider, self.clock.now)
 
     def vacuum(self) -> None:
         """What autovacuum does on a server that is not a test's.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -115,6 +116,7 @@ class Deployment(Ringonce):
         self.is_ledger_down = False
         self._cut: set[int] = set()
         self.loses_callbacks = False
+        self.breaches: Counter[str] = Counter()
         with psycopg.connect(database.conninfo, autocommit=True) as admin:
             # Plans are made once for each statement, as on a server whose connections live long.
             for setting in ("plan_cache_mode = force_generic_plan", "jit = off"):
@@ -182,6 +184,14 @@ class Deployment(Ringonce):
         run = Run(run_kind, date, place)
         if self._run(run, lambda: self.cycle(date, self.workers[place], run_kind)) and not self.is_dispatch_broken:
             self.good_at.append(date)
+
+    def audited(self) -> None:
+        """The night's audit; what it finds is kept."""
+
+        def work() -> None:
+            self.breaches.update(self.audit()["breaches"])
+
+        self._run(Run("audit", self.clock.now, 0), work)
 
     def dispatched_again(self, batch_ids: Sequence[int], place: int) -> None:
         """Dispatch tasks that Airflow has lost sight of and starts once more."""

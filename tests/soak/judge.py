@@ -314,6 +314,8 @@ class Judge:
             yield Violation("slow recovery", history.over_at, f"{history}: {'; '.join(history.wrong)}", ())
         for breach, cases in season.deployment.failures.items():
             yield Violation("broken invariant", season.book.ends_at, f"{breach}, {cases} times", ())
+        for breach, cases in season.deployment.breaches.items():
+            yield Violation("audit", season.book.ends_at, f"{breach}, {cases} times", ())
         for failed in season.deployment.failed:
             if not any(
                 history.struck_at <= failed.at <= (history.over_at or failed.at) + MINUTE

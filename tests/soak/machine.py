@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from reminders.addresses import secret_fingerprint
+from reminders.capacity import DISPATCH_TIME_LIMIT
 from reminders.cycle.dispatch import LEASE, contacts, outcome
 from reminders.cycle.extract import extract
 from reminders.cycle.reconcile import close_dead, closing
@@ -181,8 +182,9 @@ class LedgerMachine(RuleBasedStateMachine):
     def dispatch(self, worker: int, batch: int, goes: list[bool]) -> None:
         """The intents of a batch, and what leaves: a contact `goes`, or nothing of it does."""
         ledger = self.ledgers[worker]
-        contact_ids = ledger.batch(self.batches[batch % len(self.batches)])["contact_ids"]
-        for place, contact in enumerate(contacts(ledger.intend(contact_ids, self.now, self.now + LEASE))):
+        taken = ledger.claim(self.batches[batch % len(self.batches)], DISPATCH_TIME_LIMIT)
+        rows = ledger.intend(taken["contact_ids"], taken["claim"], self.now, self.now + LEASE)
+        for place, contact in enumerate(contacts(rows)):
             made = goes[place % len(goes)]
             if made:
                 self._judge(contact)

@@ -128,8 +128,15 @@ class Network:
         is_creation = request.method == "POST"
         form = {name: values[0] for name, values in parse_qs(request.read().decode()).items()} if is_creation else {}
         to, since = form.get("To", ""), len(self.journal.events)
+        outage = self.outages.get(kind if is_creation else "status")
         try:
-            answer = self._out_of_order(self.outages.get(kind if is_creation else "status"), request)
+            if outage == "unreachable":
+                self.turned_away += 1
+                raise httpx.ConnectError("refused", request=request)
+            if trace := request.extensions.get("trace"):
+                # The connection stands: the customer looks once more before the first byte.
+                trace("http11.send_request_headers.started", {})
+            answer = self._out_of_order(outage, request)
             if answer is None:
                 if kind == "sms" and to in self.codes:
                     self.faults.order("sms", self.codes[to], 1, to)
@@ -151,8 +158,6 @@ class Network:
         if outage == "hang":
             self.sleep(HTTP_PATIENCE)
             raise httpx.ReadTimeout("no answer", request=request)
-        if outage == "unreachable":
-            raise httpx.ConnectError("refused", request=request)
         refusal = Refusal(OUT_OF_ORDER[outage])
         return httpx.Response(refusal.status, json=refusal.as_json())
 

@@ -12,13 +12,14 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import count
 from random import Random
 from typing import Any
 
 from psycopg.rows import dict_row
 
+from reminders.cycle.doubts import LIST_SETTLES_IN
 from tests.databases import TestDatabase
 from tests.drill.book import DAY, HOUR, TICK
 from tests.drill.ringonce import Act
@@ -34,6 +35,7 @@ SOON = 2 * MINUTE
 # Kinds of days by their number of faults, and how often each comes; only the last lets faults overlap as they may.
 DAYS = {(0, 0): 12, (1, 1): 18, (3, 6): 58, (5, 8): 12}
 APART = HOUR
+AUDIT_HOUR = 3
 DAYS_BETWEEN_VACUUMS = 2 * DAY
 # After the last slot: doubt ends, then what was accepted and has no final status.
 TAIL = (TICK, 130 * MINUTE, 49 * HOUR, 50 * HOUR)
@@ -43,7 +45,10 @@ SELECT min(not_before_at) FILTER (WHERE not_before_at > %(now)s) AS soonest_at,
        bool_or(state = 'pending' AND (deferred_for IS NULL OR deferred_for IN ('wait_for_pace', 'refused_by_guard',
                'wait_for_book', 'wait_for_line') OR not_before_at <= %(now)s)) AS waits,
        EXISTS (SELECT FROM reminders.hold WHERE released_at IS NULL) AS has_hold,
-       EXISTS (SELECT FROM reminders.attempt WHERE ended_at IS NULL) AS has_open_attempt
+       EXISTS (SELECT FROM reminders.attempt WHERE ended_at IS NULL) AS has_open_attempt,
+       (SELECT min(deadline_at) FROM reminders.attempt
+        WHERE ended_at IS NULL AND state IN ('sending', 'in_doubt') AND channel <> 'email'
+          AND deadline_at > %(now)s - interval '10 minutes') AS doubt_since
 FROM reminders.reminder WHERE ended_at IS NULL AND state IN ('pending', 'held') AND expires_at > %(now)s"""
 NORMAL = """
 SELECT (SELECT is_good FROM reminders.cycle ORDER BY started_at DESC, logical_date DESC LIMIT 1) AS is_good,
@@ -98,6 +103,7 @@ class Season:
         self.reached: Counter[str] = Counter()
         self.decided: Counter[str] = Counter()
         self.ticks = 0
+        self._audited_on: date | None = None
         self._soonest_at: datetime | None = None
         self._waits = self._has_hold = self._has_open_attempt = False
         self._moments = sorted(self.book.moments())
@@ -155,6 +161,9 @@ class Season:
         if self._has_hold:
             self.person.look()
         self._see_recoveries(at)
+        if at.hour == AUDIT_HOUR and self._audited_on != at.date() and not self.is_scheduler_down:
+            self._audited_on = at.date()
+            self.deployment.audited()
         if len(self.deployment.network.asked) > asked and not self.is_scheduler_down:
             self.deployment.clock.sleep(SOON.total_seconds())
             self.deployment.receive_callbacks()
@@ -163,7 +172,9 @@ class Season:
     def _look_ahead(self) -> None:
         row = self.deployment.owner.execute(NEXT, {"now": self.now}).fetchone()
         assert row is not None
-        self._soonest_at, self._waits, self._has_hold, self._has_open_attempt = row
+        self._soonest_at, self._waits, self._has_hold, self._has_open_attempt, doubt_since = row
+        if doubt_since:
+            self.want(doubt_since + LIST_SETTLES_IN)
 
     def _next_tick(self, last: datetime) -> datetime:
         self._wanted = {at for at in self._wanted if at > self.now}
