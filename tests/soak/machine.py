@@ -34,7 +34,7 @@ SETTINGS = (
     " email_gap = '1 minute', email_daily_cap = 9, email_weekly_cap = 30",
     "UPDATE reminders.cadence_step SET useful_until = '1 hour', wait = '0' WHERE step = 1",
     "UPDATE reminders.cadence_step SET useful_until = '1 hour', wait = '3 minutes' WHERE step = 2",
-    "UPDATE reminders.cadence_step SET useful_until = '0', wait = '3 minutes' WHERE step = 3",
+    "UPDATE reminders.cadence_step SET useful_until = '0', wait = '3 minutes', lead = '20 hours' WHERE step = 3",
     # What waits for a person is not the subject here, and would be most of it.
     "UPDATE reminders.gate_bound SET longest_gap = '1 day', least_of_account = 1000, least_in_all = 10000",
     "INSERT INTO reminders.account_seen VALUES ('clinic', '2026-01-01'), ('vet', '2026-01-01')",
@@ -48,20 +48,25 @@ PEOPLE = (
     ("home@example.com", "+442079460001"),
     ("b@example.com", "+442079460002"),
 )
-SLOTS = tuple(WEDNESDAY_2PM + ahead * HOUR for ahead in (2, 3, 4, 22, 48))
+OPENING = WEDNESDAY_2PM - 5 * HOUR
+# How many hours ahead an appointment is booked.
+AHEAD = (2, 3, 8, 8, 14)
 # A call that nobody reports on is over by then.
 LONGEST_CALL = 2 * HOUR
 ANSWERS: dict[str, Any] = {
-    "accepted": lambda number: Acceptance(f"SM{number}", "queued"),
-    "doubtful": lambda _number: Doubtful("timeout"),
-    "never": lambda _number: NeverContacted("not_connected", retry_after=60),
-    "refused": lambda _number: AddressRefused("bad_address", "21211"),
-    "opted out": lambda _number: OptedOut("opted_out", "21610"),
-    "misconfigured": lambda _number: Misconfigured("misconfigured", "21606"),
+    "accepted": lambda each: Acceptance(f"ID{each.attempt_id}", "sent", is_delivered=each.channel is Channel.EMAIL),
+    "doubtful": lambda _contact: Doubtful("timeout"),
+    "never": lambda _contact: NeverContacted("not_connected", retry_after=60),
+    "refused": lambda _contact: AddressRefused("bad_address", "21211"),
+    "opted out": lambda _contact: OptedOut("opted_out", "21610"),
+    "misconfigured": lambda _contact: Misconfigured("misconfigured", "21606"),
 }
 # What the provider may say of a contact that it has made, and of one that it has not.
-AFTER_IT, WITHOUT_IT = ("accepted", "doubtful"), ("doubtful", "never", "refused", "opted out", "misconfigured")
-STATUSES = (("delivered", "delivered"), ("undelivered", "busy"), ("undelivered", "unreachable"))
+AFTER_IT, WITHOUT_IT = (
+    ("accepted", "accepted", "doubtful"),
+    ("doubtful", "never", "refused", "opted out", "misconfigured"),
+)
+STATUSES = (("delivered", "delivered"), ("delivered", "delivered"), ("undelivered", "busy"))
 places = st.integers(0, 11)
 
 
@@ -91,7 +96,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.owner = database.connect()
         self.ledgers = [Ledger(database.connect("reminders_app")) for _ in range(2)]
         self.operator = Holds(database.connect("reminders_operator_login"))
-        self.now = WEDNESDAY_2PM
+        self.now = OPENING
         self.book: dict[str, Booked] = {}
         self.log: list[Sent] = []
         self.lines: dict[int, Line] = {}
@@ -114,68 +119,94 @@ class LedgerMachine(RuleBasedStateMachine):
         self.merge(0)
         self.triage(0)
         self.close(0)
+        for place in range(4):
+            self.books(ACCOUNTS[place % 2], place, place, again=False)
 
     def _set_clock(self) -> None:
         self.owner.execute(SET_CLOCK, (self.now,))
 
-    # The book
+    # Each rule stands for several operations: it is drawn as often as any other, and whole cycles should be frequent.
 
-    @rule(account=st.sampled_from(ACCOUNTS), person=places, slot=places, again=st.booleans())
+    @rule(
+        act=st.sampled_from(("books", "books", "confirmed", "cancelled", "booked", "gone", "moved")),
+        account=st.sampled_from(ACCOUNTS),
+        which=places,
+        slot=places,
+        again=st.booleans(),
+    )
+    def book_changes(self, act: str, account: str, which: int, slot: int, again: bool) -> None:
+        name = sorted(self.book)[which % len(self.book)] if self.book else ""
+        if act == "books" or not name:
+            self.books(account, which, slot, again)
+        elif act == "gone":
+            del self.book[name]
+        elif act == "moved":
+            self.book[name] = replace(self.book[name], starts_at=self._slot(slot))
+        else:
+            self.book[name] = replace(self.book[name], status=act)
+
     def books(self, account: str, person: int, slot: int, again: bool) -> None:
         """An appointment, which may be another's under a new id."""
-        slot_at, (email, phone) = SLOTS[slot % len(SLOTS)], PEOPLE[person % len(PEOPLE)]
-        name = f"{account}-{person % len(PEOPLE)}-{slot % len(SLOTS)}" + ("-again" if again else "")
+        slot_at, (email, phone) = self._slot(slot), PEOPLE[person % len(PEOPLE)]
+        name = f"{account}-{person % len(PEOPLE)}-{slot_at:%d-%H}" + ("-again" if again else "")
         self.book[name] = Booked(
             slot_at, name, account_id=account, client_email=email, client_phone=phone, client_name=f"N{len(self.book)}"
         )
 
-    @precondition(lambda self: self.book)
-    @rule(which=places, what=st.sampled_from(("confirmed", "cancelled", "booked", "gone", "moved")), slot=places)
-    def changes(self, which: int, what: str, slot: int) -> None:
-        name = sorted(self.book)[which % len(self.book)]
-        if what == "gone":
-            del self.book[name]
-        elif what == "moved":
-            self.book[name] = replace(self.book[name], starts_at=SLOTS[slot % len(SLOTS)])
-        else:
-            self.book[name] = replace(self.book[name], status=what)
+    def _slot(self, place: int) -> datetime:
+        return self.now.replace(minute=0) + AHEAD[place % len(AHEAD)] * HOUR
 
     def _read(self, from_at: datetime, until_at: datetime, ids: list[str]) -> Iterator[dict[str, Any]]:
         for row in list(self.book.values()):
             if from_at <= row.starts_at < until_at or row.appointment_id in ids:
                 yield row.row()
 
-    # The cycle, step by step; each worker may do each
+    @rule(
+        worker=st.integers(0, 1),
+        goes=st.lists(st.sampled_from((True, True, False)), min_size=1, max_size=3),
+        answers=st.lists(places, min_size=1, max_size=3),
+        minutes=st.sampled_from((3, 4, 5, 12)),
+    )
+    def whole_cycle(self, worker: int, goes: list[bool], answers: list[int], minutes: int) -> None:
+        """What mostly happens: a cycle from its merge to its end, and what the provider says of it."""
+        self.time_passes(minutes)
+        self.merge(worker)
+        self.triage(worker)
+        planned = len(self.batches)
+        self.plan(worker, 1)
+        for batch in range(planned, len(self.batches)):
+            self.dispatch(worker, batch, goes)
+        for place in range(len(self.in_flight)):
+            self.answers(worker, 0, answers[place % len(answers)], times=1)
+        for place in range(len(self.accepted)):
+            self.reports(worker, 0, answers[place % len(answers)])
+        self.close(worker)
 
-    @rule(worker=st.integers(0, 1))
+    @rule(step=st.sampled_from(("merge", "triage", "plan", "close")), worker=st.integers(0, 1), share=st.integers(1, 3))
+    def part_of_a_cycle(self, step: str, worker: int, share: int) -> None:
+        """One step, out of its turn, by either worker."""
+        if step == "plan":
+            self.plan(worker, share)
+        else:
+            getattr(self, step)(worker)
+
     def merge(self, worker: int) -> None:
         self.date = self.now
         extract(self.ledgers[worker], self._read, self.date, self.now, SECRET)
         self.ledgers[worker].merge(self.date, "scheduled", True, self.now)
         self.is_judged = False
 
-    @rule(worker=st.integers(0, 1))
     def triage(self, worker: int) -> None:
         self.ledgers[worker].triage(self.date, "scheduled", self.now)
         self.is_judged = True
 
-    @rule(worker=st.integers(0, 1), share=st.integers(1, 3))
     def plan(self, worker: int, share: int) -> None:
-        most = dict.fromkeys(Channel, 1000)
-        self.batches += self.ledgers[worker].plan(
-            self.date, self.now, {c.value: n for c, n in most.items()}, {c.value: share for c in Channel}
-        )
+        most, batches = ({channel.value: count for channel in Channel} for count in (1000, share))
+        self.batches += self.ledgers[worker].plan(self.date, self.now, most, batches)
 
-    @rule(worker=st.integers(0, 1))
-    def whole_cycle(self, worker: int) -> None:
-        """What mostly happens: a cycle up to its plan, and its dispatch."""
-        self.merge(worker)
-        self.triage(worker)
-        self.plan(worker, 1)
-        for batch in range(len(self.batches) - 3, len(self.batches)):
-            if batch >= 0:
-                self.dispatch(worker, batch, [True])
-        self.close(worker)
+    def close(self, worker: int) -> None:
+        """A run that has not come to the gate has failed."""
+        self.ledgers[worker].close(self.date, self.is_judged, self.now)
 
     @precondition(lambda self: self.batches)
     @rule(worker=st.integers(0, 1), batch=places, goes=st.lists(st.booleans(), min_size=1, max_size=3))
@@ -193,70 +224,65 @@ class LedgerMachine(RuleBasedStateMachine):
                     self.lines[contact.attempt_id] = Line(contact.address, self.now + LONGEST_CALL)
             self.in_flight.append((contact, made))
 
-    @precondition(lambda self: self.in_flight)
-    @rule(worker=st.integers(0, 1), which=places, answer=places, twice=st.booleans())
-    def answers(self, worker: int, which: int, answer: int, twice: bool) -> None:
-        """The worker hears of one contact, perhaps after everybody has given it up, and records it."""
+    @precondition(lambda self: self.in_flight or self.accepted)
+    @rule(worker=st.integers(0, 1), which=places, answer=places, times=st.integers(0, 2))
+    def news(self, worker: int, which: int, answer: int, times: int) -> None:
+        """Of one contact: its worker hears, perhaps after everybody has given it up, or dies; or its status comes."""
+        if self.in_flight:
+            self.answers(worker, which, answer, times)
+        else:
+            self.reports(worker, which, answer)
+
+    def answers(self, worker: int, which: int, answer: int, times: int) -> None:
+        """The worker records what it heard, so many `times`; never, if it has died."""
         contact, made = self.in_flight.pop(which % len(self.in_flight))
         choices = AFTER_IT if made else WITHOUT_IT
         name = choices[answer % len(choices)]
-        row = outcome(contact.attempt_id, ANSWERS[name](contact.attempt_id), self.now)
-        for _ in range(1 + twice):
+        row = outcome(contact.attempt_id, ANSWERS[name](contact), self.now)
+        for _ in range(times):
             self.ledgers[worker].record([row], self.now)
-        if name == "accepted":
+        if times and name == "accepted" and contact.channel is not Channel.EMAIL:
             self.accepted.append(contact)
-        if name == "opted out":
+        if times and name == "opted out":
             self.silent.add(contact.address)
 
-    @precondition(lambda self: self.in_flight)
-    @rule(which=places)
-    def worker_dies(self, which: int) -> None:
-        """Nobody will ever record what became of it."""
-        self.in_flight.pop(which % len(self.in_flight))
-
-    @precondition(lambda self: self.accepted)
-    @rule(worker=st.integers(0, 1), which=places, status=st.sampled_from(STATUSES))
-    def reports(self, worker: int, which: int, status: tuple[str, str]) -> None:
+    def reports(self, worker: int, which: int, answer: int) -> None:
         """The provider tells how a contact ended."""
         contact = self.accepted.pop(which % len(self.accepted))
         self.lines.pop(contact.attempt_id, None)
+        status = STATUSES[answer % len(STATUSES)]
         self.ledgers[worker].record([closing(contact.attempt_id, *status)], self.now)
 
-    @rule(worker=st.integers(0, 1))
-    def close(self, worker: int) -> None:
-        """A run that has not come to the gate has failed."""
-        self.ledgers[worker].close(self.date, self.is_judged, self.now)
-
-    @rule(minutes=st.sampled_from((1, 2, 5, 5, 5, 15, 60, 150, 1200)))
+    @rule(minutes=st.sampled_from((1, 2, 2, 5, 5, 15, 60, 150)))
     def time_passes(self, minutes: int) -> None:
         self.now += timedelta(minutes=minutes)
         self._set_clock()
         self.lines = {number: line for number, line in self.lines.items() if line.over_at > self.now}
         close_dead(self.ledgers[0], self.now)
 
-    # The operator
-
-    @rule(scope=st.sampled_from(("all", "channel", "account", "book")), which=places)
-    def places_hold(self, scope: str, which: int) -> None:
-        values = {"all": ("",), "channel": tuple(Channel), "account": ACCOUNTS, "book": (*ACCOUNTS, "*")}[scope]
-        value = str(values[which % len(values)])
+    @rule(
+        act=st.sampled_from(("place", "release all", "release", "drop", "turn_down")),
+        scope=st.sampled_from(("all", "channel", "account", "book")),
+        which=places,
+    )
+    def person_acts(self, act: str, scope: str, which: int) -> None:
+        """An operator stops something, or lets something go."""
+        in_force = [hold["hold_id"] for hold in self.operator.in_force(self.now)]
         try:
-            hold_id = self.operator.place(scope, value, "Ana", "a look", self.now, HOUR)
+            if act == "place":
+                values = {"all": ("",), "channel": tuple(Channel), "account": ACCOUNTS, "book": (*ACCOUNTS, "*")}[scope]
+                value = str(values[which % len(values)])
+                hold_id = self.operator.place(scope, value, "Ana", "a look", self.now, HOUR)
+                self.stopped[hold_id] = scope, value
+            elif act == "release all":
+                self.operator.release(in_force, "Ana", self.now)
+                self.stopped.clear()
+            elif in_force:
+                hold_id = in_force[which % len(in_force)]
+                getattr(self.operator, act)([hold_id], "Ana", self.now)
+                self.stopped.pop(hold_id, None)
         except HoldError:
             return
-        self.stopped[hold_id] = scope, value
-
-    @rule(which=places, how=st.sampled_from(("release", "release", "drop", "turn_down")))
-    def lets_go(self, which: int, how: str) -> None:
-        held = [hold["hold_id"] for hold in self.operator.in_force(self.now)]
-        if not held:
-            return
-        hold_id = held[which % len(held)]
-        try:
-            getattr(self.operator, how)([hold_id], "Ana", self.now)
-        except HoldError:
-            return
-        self.stopped.pop(hold_id, None)
 
     # The judge
 

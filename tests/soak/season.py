@@ -23,10 +23,12 @@ from reminders.cycle.doubts import LIST_SETTLES_IN
 from tests.databases import TestDatabase
 from tests.drill.book import DAY, HOUR, TICK
 from tests.drill.ringonce import Act
-from tests.soak.book import MINUTE, SeasonBook, written
+from tests.soak.book import MINUTE, SeasonBook
 from tests.soak.deployment import Deployment
-from tests.soak.faults import KINDS, WAITS, History
+from tests.soak.faults import KINDS
+from tests.soak.history import WAITS, History
 from tests.soak.people import Person
+from tests.soak.writer import written
 
 # Before a fault there is a good cycle so shortly that the next two failures make no gap.
 BEFORE = HOUR / 2
