@@ -33,13 +33,14 @@ from reminders import tasks
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,
-    dagrun_timeout=timedelta(minutes=5),
+    dagrun_timeout=timedelta(minutes=20),
     default_args={"execution_timeout": timedelta(minutes=2)},
     tags=["reminders"],
     doc_md=__doc__,
 )
 def reconcile_deliveries():
-    tasks.close_dead_attempts() >> tasks.resolve_doubts() >> tasks.poll_accepted() >> tasks.recover_forgotten()
+    tasks.close_dead_attempts() >> tasks.resolve_doubts() >> tasks.poll_accepted()
+    tasks.recover_forgotten()
 
 
 reconcile_deliveries()

@@ -20,8 +20,10 @@ SELECT attempt_id FROM reminders.attempt WHERE ended_at IS NULL AND state = 'sen
 -- Doubtful for two hours or until no reminder of the contact is useful: they count as contacted.
 SELECT a.attempt_id FROM reminders.attempt a
 WHERE a.ended_at IS NULL AND a.state = 'in_doubt'
-  AND (a.intended_at < %(now)s - interval '2 hours' OR NOT EXISTS (
-      SELECT FROM reminders.reminder r WHERE r.contact_id = a.contact_id AND r.expires_at > %(now)s))
+  -- Until its list is settled, a call may ring: the line stays taken.
+  AND (a.intended_at < %(now)s - interval '2 hours'
+       OR a.deadline_at < %(now)s - interval '12 minutes' AND NOT EXISTS (
+           SELECT FROM reminders.reminder r WHERE r.contact_id = a.contact_id AND r.expires_at > %(now)s))
 
 -- name: attempts_without_final_status
 -- Accepted, and after 48 hours still without a final status.
@@ -29,17 +31,20 @@ SELECT attempt_id FROM reminders.attempt
 WHERE ended_at IS NULL AND state = 'accepted' AND intended_at < %(now)s - interval '48 hours'
 
 -- name: events_to_apply
--- Reports in the inbox that nobody has applied, with the attempt that each is about: by our reference, or by its id.
+-- Reports in the inbox that nobody has applied, with the attempt that each is about: by our reference, else by its id.
 SELECT e.provider_id, e.provider_status, coalesce(e.provider_code, '') AS provider_code, e.reference, e.received_at,
-       about.attempt_id, about.channel, about.known_id
+       about.attempt_id, about.channel, about.known_id,
+       EXISTS (SELECT FROM reminders.found_contact f
+               WHERE f.channel IN ('sms', 'call') AND f.provider_id = e.provider_id) AS is_found
 FROM reminders.provider_event e
 LEFT JOIN LATERAL (
     SELECT a.attempt_id, a.channel, a.provider_id AS known_id
     FROM reminders.contact c JOIN reminders.attempt a USING (contact_id)
     WHERE c.reference = e.reference AND a.state <> 'not_contacted'
     UNION ALL
+    -- What a recovery put back has another reference than it had.
     SELECT a.attempt_id, a.channel, a.provider_id FROM reminders.attempt a
-    WHERE e.reference IS NULL AND a.channel IN ('sms', 'call') AND a.provider_id = e.provider_id
+    WHERE a.channel IN ('sms', 'call') AND a.provider_id = e.provider_id
     LIMIT 1) AS about ON true
 WHERE e.applied_at IS NULL ORDER BY e.received_at, e.provider_id LIMIT %(most)s
 
@@ -50,11 +55,15 @@ FROM unnest(%(provider_ids)s::text[], %(provider_statuses)s::text[]) AS done (pr
 WHERE (e.provider_id, e.provider_status) = (done.provider_id, done.provider_status)
 
 -- name: doubtful_attempts
--- Texts and calls since then of which the provider's id is not known, with the number that its list is asked by.
+-- Texts and calls since then without a provider's id, with the number that its list is asked by, the longest waiting first.
 SELECT attempt_id, channel, address, state, intended_at, deadline_at FROM reminders.attempt
 WHERE intended_at >= %(since)s AND state IN ('sending', 'in_doubt', 'unknown') AND provider_id IS NULL
   AND channel <> 'email' AND address IS NOT NULL
-ORDER BY attempt_id
+ORDER BY polled_at NULLS FIRST, attempt_id
+
+-- name: note_looked_up
+-- The longest not looked up comes first the next time.
+UPDATE reminders.attempt SET polled_at = %(now)s WHERE attempt_id = ANY (%(attempt_ids)s)
 
 -- name: missing_contacts
 -- Those of the provider's texts or calls that the ledger does not have.
@@ -75,7 +84,8 @@ WHERE a.ended_at IS NULL AND a.state = 'accepted' AND a.channel <> 'email' AND a
       SELECT FROM reminders.reminder r
       WHERE r.contact_id = a.contact_id AND NOT EXISTS (
           SELECT FROM reminders.staged_appointment s
-          WHERE s.logical_date = (SELECT max(logical_date) FROM reminders.staged_appointment)
+          WHERE s.logical_date = (SELECT max(c.logical_date) FROM reminders.cycle c
+                                WHERE c.judged_at IS NOT NULL AND c.run_kind <> 'backfill')
             AND (s.account_id, s.appointment_id) = (r.account_id, r.appointment_id)
             AND (s.status = 'cancelled' OR s.slot_at <> r.slot_at)))
 
@@ -93,4 +103,4 @@ ON CONFLICT DO NOTHING
 
 -- name: note_listed
 -- The list was read to its end.
-UPDATE reminders.recovery SET listed_at = %(now)s WHERE recovery_id = %(recovery_id)s AND listed_at IS NULL
+SELECT reminders.note_listed(%(recovery_id)s)

@@ -117,7 +117,7 @@ GROUP BY r.account_id, r.channel, h.hold_id, h.scope, h.scope_value, h.placed_by
 
 -- name: recoveries_in_force
 -- The recoveries whose hold is in force: whether the provider's list has been read, and what it had that the ledger lacked.
-SELECT r.hold_id, r.why, r.missing_from, r.begun_at, r.listed_at, count(f.provider_id) AS found,
+SELECT r.hold_id, r.why, r.missing_from, r.begun_at, r.listed_at, r.taken_at, count(f.provider_id) AS found,
        count(*) FILTER (WHERE f.is_rebuilt) AS rebuilt
 FROM reminders.recovery r
 JOIN reminders.active_hold h USING (hold_id)

@@ -31,6 +31,7 @@ TRANSACTIONS = (
     "attempts_to_poll",
     "note_status",
     "note_applied",
+    "note_looked_up",
     "note_found",
     "hold_everything",
 )

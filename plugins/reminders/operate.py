@@ -136,9 +136,11 @@ def recovering(row: Row) -> str:
     since = f"hold {row['hold_id']} recovers what the ledger lacks since {moment(row['missing_from'])} UTC: "
     if row["listed_at"] is None:
         return f"{since}the provider's list is read from {moment(row['begun_at'] + LIST_SETTLES_IN)} UTC on"
+    if row["taken_at"] is None:
+        return f"{since}the provider knew {row['found']} contacts more, which the next cycle takes over"
     return (
         f"{since}the provider knew {row['found']} contacts more, {row['rebuilt']} of them of reminders that waited; "
-        f"release it after a cycle that began after {moment(row['listed_at'])} UTC"
+        "it can be released"
     )
 
 

@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -260,7 +260,7 @@ def poll_accepted() -> dict[str, int]:
         return {**cancelled, **poll(ledger, provider.status, final_status, now())}
 
 
-@task
+@task(execution_timeout=timedelta(minutes=15))
 def recover_forgotten() -> dict[str, int]:
     """Read the provider's list for a ledger that has forgotten; returns how many contacts it lacked."""
     from reminders.channels.telephony import final_status

@@ -215,12 +215,15 @@ REFUSALS = [
     Refusal("hold.recovered_first", OPERATOR, (
         (f"UPDATE reminders.hold SET released_at = {NOW}, released_by = 'Ana' WHERE scope = 'all'",),
     ), before=(LOSS,), raised="recovered_first"),
-    Refusal("list_is_settled", DISPATCHER, (
+    Refusal("list_is_settled", OWNER, (
         ("UPDATE reminders.recovery SET listed_at = begun_at + interval '9 minutes'",),
     ), before=(LOSS,)),
+    Refusal("taken_after_the_list", OWNER, (
+        ("UPDATE reminders.recovery SET listed_at = begun_at + interval '1 hour', taken_at = begun_at",),
+    ), before=(LOSS,)),
     Refusal("one_open_recovery", OWNER, (
-        (f"INSERT INTO reminders.recovery (hold_id, why, has_forgotten, missing_from, begun_at)"
-         f" SELECT hold_id, 'a loss', false, {NOW}, {NOW} FROM reminders.recovery",),
+        (f"INSERT INTO reminders.recovery (hold_id, why, missing_from, begun_at)"
+         f" SELECT hold_id, 'a loss', {NOW}, {NOW} FROM reminders.recovery",),
     ), before=(LOSS,)),
     Refusal("hold.released_once", OPERATOR, (
         (f"UPDATE reminders.hold SET released_at = {NOW}, released_by = 'Ana'",

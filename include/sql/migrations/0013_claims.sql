@@ -110,6 +110,8 @@ COMMENT ON FUNCTION reminders.intend IS
     'Repeats every check under locks and commits, under this claim of their batch, the intent of those contacts of the '
     'group that still qualify.';
 
+REVOKE INSERT ON reminders.batch FROM reminders_planner;
+GRANT INSERT (logical_date, channel, share, planned_at) ON reminders.batch TO reminders_planner;
 GRANT INSERT (claim) ON reminders.attempt TO reminders_dispatcher;
 REVOKE EXECUTE ON FUNCTION reminders.claim_batch, reminders.fence_claims, reminders.intend FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION reminders.claim_batch, reminders.intend TO reminders_dispatcher;

@@ -9,15 +9,18 @@ CREATE TABLE reminders.recovery (
     recovery_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     hold_id bigint NOT NULL REFERENCES reminders.hold,
     why text NOT NULL CHECK (why <> ''),
-    has_forgotten boolean NOT NULL,
     missing_from timestamptz NOT NULL,
+    forgotten_until timestamptz,
     begun_at timestamptz NOT NULL,
     listed_at timestamptz,
-    CONSTRAINT list_is_settled CHECK (listed_at >= begun_at + interval '10 minutes')
+    taken_at timestamptz,
+    CONSTRAINT list_is_settled CHECK (listed_at >= begun_at + interval '10 minutes'),
+    CONSTRAINT taken_after_the_list CHECK (taken_at IS NULL OR taken_at >= listed_at)
 );
 COMMENT ON TABLE reminders.recovery IS 'How each loss of the ledger was made good from the provider''s list; its hold stops everything meanwhile.';
-COMMENT ON COLUMN reminders.recovery.has_forgotten IS
-    'Attempts are gone, so that emails, of which there is no list, may have been sent; else the provider only knows more.';
+COMMENT ON COLUMN reminders.recovery.forgotten_until IS
+    'Until when attempts are gone, so that emails, of which there is no list, may have been sent; null: the provider only knows more.';
+COMMENT ON COLUMN reminders.recovery.taken_at IS 'When a cycle had taken over what the list has: the hold may be released.';
 COMMENT ON COLUMN reminders.recovery.missing_from IS 'From when on contacts may be missing: the last that the ledger knows of.';
 COMMENT ON COLUMN reminders.recovery.listed_at IS 'When the provider''s complete list was read, lists lag by minutes.';
 CREATE UNIQUE INDEX one_open_recovery ON reminders.recovery ((true)) WHERE listed_at IS NULL;
@@ -101,10 +104,10 @@ BEGIN
     VALUES ('all', '', p_placed_by, p_why, moment, moment + interval '1 hour')
     ON CONFLICT (scope, scope_value) WHERE released_at IS NULL DO NOTHING;
     SELECT hold_id INTO STRICT in_force FROM hold WHERE scope = 'all' AND released_at IS NULL FOR UPDATE;
-    INSERT INTO recovery AS r (hold_id, why, has_forgotten, missing_from, begun_at)
-    VALUES (in_force, p_why, p_has_forgotten, missing, moment)
+    INSERT INTO recovery AS r (hold_id, why, forgotten_until, missing_from, begun_at)
+    VALUES (in_force, p_why, CASE WHEN p_has_forgotten THEN moment END, missing, moment)
     ON CONFLICT ((true)) WHERE listed_at IS NULL DO UPDATE
-    SET hold_id = in_force, why = p_why, has_forgotten = r.has_forgotten OR p_has_forgotten,
+    SET hold_id = in_force, why = p_why, forgotten_until = coalesce(EXCLUDED.forgotten_until, r.forgotten_until),
         missing_from = least(r.missing_from, missing), begun_at = moment;
     -- The numbers of forgotten attempts are not given a second time.
     UPDATE ledger_mark SET reserved_to = greatest(reserved_to, p_known_to);
@@ -115,23 +118,67 @@ COMMENT ON FUNCTION reminders.begin_recovery IS
     'Holds everything, and has the provider''s list read from p_missing_from on (null: from the ledger''s last cycle) '
     'before a person may release it; returns the hold. p_known_to: the highest attempt number that may have been used.';
 
+CREATE FUNCTION reminders.note_listed(p_recovery_id bigint) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, reminders AS $$
+    UPDATE recovery SET listed_at = ledger_clock() WHERE recovery_id = p_recovery_id AND listed_at IS NULL
+$$;
+COMMENT ON FUNCTION reminders.note_listed IS 'The provider''s list has been read to its end, by the ledger''s own clock.';
+
 CREATE FUNCTION reminders.check_recovered() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, reminders AS $$
 BEGIN
-    IF EXISTS (SELECT FROM recovery r
-               WHERE r.hold_id = OLD.hold_id AND NOT EXISTS (
-                   SELECT FROM cycle c WHERE c.started_at > r.listed_at AND c.judged_at IS NOT NULL
-                                         AND c.run_kind <> 'backfill')) THEN
+    IF EXISTS (SELECT FROM recovery r WHERE r.hold_id = OLD.hold_id AND r.taken_at IS NULL) THEN
         RAISE EXCEPTION 'refused: hold % stays until a cycle has gone by the provider''s list', OLD.hold_id
             USING ERRCODE = 'check_violation', CONSTRAINT = 'recovered_first';
     END IF;
     RETURN NEW;
 END $$;
 COMMENT ON FUNCTION reminders.check_recovered IS
-    'A recovery''s hold is released when the list has been read, and a cycle has since taken from it what it found.';
+    'A recovery''s hold is released when the list has been read, and a cycle has taken over what it has.';
 CREATE TRIGGER recovered_first BEFORE UPDATE ON reminders.hold
     FOR EACH ROW WHEN (OLD.released_at IS NULL AND NEW.released_at IS NOT NULL)
     EXECUTE FUNCTION reminders.check_recovered();
+
+-- What may never have been sent is no proof, however it counts against sending it again.
+CREATE OR REPLACE FUNCTION reminders.has_proof(
+    p_account_id text, p_appointment_id text, p_slot_at timestamptz, p_step smallint)
+RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT EXISTS (
+        SELECT FROM reminders.rung_end lower
+        WHERE lower.account_id = p_account_id AND lower.appointment_id = p_appointment_id
+          AND lower.slot_at = p_slot_at AND lower.step < p_step
+          AND (lower.state IN ('delivered', 'unknown') AND lower.reason IS DISTINCT FROM 'forgotten'
+               OR lower.state IN ('failed', 'undelivered')
+                  AND lower.reason NOT IN ('misconfigured', 'too_late', 'refused_unexplained')))
+$$;
+
+CREATE FUNCTION reminders.count_found(
+    p_account_id text, p_channel text, p_address_hash bytea, p_at timestamptz, p_zone text)
+RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, reminders AS $$
+    INSERT INTO address_gap AS g (address_hash, last_contact_at, min_gap)
+    SELECT p_address_hash, p_at, CASE p_channel WHEN 'email' THEN p.email_gap ELSE p.phone_gap END
+    FROM policy_of(p_account_id) p
+    ON CONFLICT (address_hash) DO UPDATE
+    SET last_contact_at = greatest(g.last_contact_at, p_at), previous_contact_at = NULL;
+    INSERT INTO address_cap AS k (address_hash, period, starts_on, contact_count, cap)
+    SELECT p_address_hash, period.name, period.starts_on, 1,
+           CASE WHEN p_channel = 'email' AND period.name = 'day' THEN p.email_daily_cap
+                WHEN p_channel = 'email' THEN p.email_weekly_cap
+                WHEN period.name = 'day' THEN p.phone_daily_cap ELSE p.phone_weekly_cap END
+    FROM policy_of(p_account_id) p,
+         (VALUES ('day', (p_at AT TIME ZONE p_zone)::date),
+                 ('week', date_trunc('week', p_at AT TIME ZONE p_zone)::date)) AS period (name, starts_on)
+    ON CONFLICT (address_hash, period, starts_on) DO UPDATE SET contact_count = least(k.contact_count + 1, k.cap);
+    INSERT INTO daily_ceiling AS d (account_id, channel, day, contact_count, ceiling)
+    SELECT p_account_id, p_channel, (p_at AT TIME ZONE 'UTC')::date, 1,
+           CASE p_channel WHEN 'email' THEN p.email_ceiling WHEN 'sms' THEN p.sms_ceiling ELSE p.call_ceiling END
+    FROM policy_of(p_account_id) p WHERE p_account_id <> '*'
+    UNION ALL
+    SELECT '*', p_channel, (p_at AT TIME ZONE 'UTC')::date, 1, c.ceiling FROM ceiling_in_all c WHERE c.channel = p_channel
+    ON CONFLICT (account_id, channel, day) DO UPDATE SET contact_count = least(d.contact_count + 1, d.ceiling)
+$$;
+COMMENT ON FUNCTION reminders.count_found IS
+    'A contact that was made counts for its address''s gap and caps and the day''s ceilings, and no cap refuses it.';
 
 CREATE FUNCTION reminders.rebuild_attempt(
     p_account_id text, p_channel text, p_address_hash bytea, p_reminder_ids bigint[], p_at timestamptz,
@@ -169,27 +216,16 @@ BEGIN
             CASE WHEN NOT is_known THEN 'forgotten' END, p_provider_id, p_provider_status,
             CASE WHEN is_known THEN p_at END, CASE WHEN NOT is_known THEN ledger_clock() END);
 
-    INSERT INTO address_gap AS g (address_hash, last_contact_at, min_gap)
-    SELECT p_address_hash, p_at, CASE p_channel WHEN 'email' THEN p.email_gap ELSE p.phone_gap END
-    FROM policy_of(p_account_id) p
-    ON CONFLICT (address_hash) DO UPDATE
-    SET last_contact_at = greatest(g.last_contact_at, p_at), previous_contact_at = NULL;
-    INSERT INTO address_cap AS k (address_hash, period, starts_on, contact_count, cap)
-    SELECT p_address_hash, period.name, period.starts_on, 1,
-           CASE WHEN p_channel = 'email' AND period.name = 'day' THEN p.email_daily_cap
-                WHEN p_channel = 'email' THEN p.email_weekly_cap
-                WHEN period.name = 'day' THEN p.phone_daily_cap ELSE p.phone_weekly_cap END
-    FROM policy_of(p_account_id) p,
-         (VALUES ('day', (p_at AT TIME ZONE staged.zone)::date),
-                 ('week', date_trunc('week', p_at AT TIME ZONE staged.zone)::date)) AS period (name, starts_on)
-    ON CONFLICT (address_hash, period, starts_on) DO UPDATE SET contact_count = least(k.contact_count + 1, k.cap);
+    PERFORM count_found(p_account_id, p_channel, p_address_hash, p_at, staged.zone);
 END $$;
 COMMENT ON FUNCTION reminders.rebuild_attempt IS
     'Puts back the attempt by which these reminders, all of one account and address, were contacted at p_at: accepted, or '
     'without a provider''s id unknown; its address is counted, and no cap refuses it.';
 
 CREATE FUNCTION reminders.rebuild(p_now timestamptz) RETURNS integer
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, reminders AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, reminders
+-- The merge, which calls it, loops; here that would be over every pair.
+SET enable_hashjoin = on SET enable_mergejoin = on AS $$
 DECLARE missing record; rebuilt integer := 0;
 BEGIN
     FOR missing IN
@@ -197,10 +233,11 @@ BEGIN
                array_agg(r.reminder_id) AS reminder_ids,
                -- One contact was made, and of several accounts that it may have been for nobody knows which.
                count(*) OVER (PARTITION BY f.channel, f.provider_id) = 1 AS is_for_certain
-        FROM (SELECT DISTINCT ON (w.reminder_id) w.reminder_id, w.account_id, c.*
-              FROM found_contact c
+        FROM (SELECT DISTINCT ON (w.reminder_id) w.reminder_id, w.account_id, c.channel, c.provider_id
+              FROM recovery lost
+              JOIN found_contact c USING (recovery_id)
               JOIN reminder w ON w.address_hash = c.address_hash AND w.channel = c.channel
-              WHERE NOT c.is_rebuilt AND c.contacted_at > p_now - interval '31 days'
+              WHERE lost.taken_at IS NULL AND NOT c.is_rebuilt
                 AND w.ended_at IS NULL AND w.state IN ('pending', 'held')
                 -- The provider's clock need not be ours.
                 AND w.due_at <= c.contacted_at + interval '5 minutes' AND w.expires_at > c.contacted_at
@@ -209,26 +246,39 @@ BEGIN
         GROUP BY f.channel, f.provider_id, r.account_id
         ORDER BY f.contacted_at, f.provider_id, r.account_id
     LOOP
-        PERFORM rebuild_attempt(missing.account_id, missing.channel, missing.address_hash, missing.reminder_ids,
-                                missing.contacted_at, CASE WHEN missing.is_for_certain THEN missing.provider_id END,
-                                missing.provider_status);
+        PERFORM rebuild_attempt(
+            missing.account_id, missing.channel, missing.address_hash, missing.reminder_ids, missing.contacted_at,
+            CASE WHEN missing.is_for_certain
+                      -- A line has one open call; of another that was made nobody asks any more.
+                      AND NOT EXISTS (SELECT FROM attempt a WHERE a.address_hash = missing.address_hash
+                                      AND a.channel = 'call' AND missing.channel = 'call' AND a.ended_at IS NULL)
+                 THEN missing.provider_id END,
+            missing.provider_status);
         UPDATE found_contact f SET is_rebuilt = true
         WHERE (f.channel, f.provider_id) = (missing.channel, missing.provider_id);
         rebuilt := rebuilt + 1;
     END LOOP;
     -- Of emails there is no list: what could have gone in the time that is forgotten counts as contacted.
     FOR missing IN
-        SELECT r.account_id, r.address_hash, array_agg(r.reminder_id) AS reminder_ids, max(lost.begun_at) AS begun_at
+        SELECT r.account_id, r.address_hash, array_agg(r.reminder_id) AS reminder_ids,
+               min(least(lost.forgotten_until, r.expires_at)) AS contacted_at
         FROM recovery lost
-        JOIN reminder r ON r.due_at <= lost.begun_at AND r.expires_at > lost.missing_from
-        WHERE lost.has_forgotten AND lost.begun_at > p_now - interval '31 days' AND r.channel = 'email'
+        -- A cancellation's notice is due whenever a cycle finds the cancellation.
+        JOIN reminder r ON (r.due_at <= lost.forgotten_until OR r.step = 0) AND r.expires_at > lost.missing_from
+        WHERE lost.taken_at IS NULL AND r.channel = 'email'
           AND r.ended_at IS NULL AND r.state IN ('pending', 'held') AND r.address_hash IS NOT NULL
+          AND lost.forgotten_until IS NOT NULL
         GROUP BY r.account_id, r.address_hash ORDER BY r.account_id, r.address_hash
     LOOP
         PERFORM rebuild_attempt(missing.account_id, 'email', missing.address_hash, missing.reminder_ids,
-                                missing.begun_at, NULL, NULL);
+                                missing.contacted_at, NULL, NULL);
         rebuilt := rebuilt + 1;
     END LOOP;
+    -- Only once: what the book brings or moves afterwards is nothing that was contacted before.
+    PERFORM count_found('*', f.channel, f.address_hash, f.contacted_at, 'UTC')
+    FROM recovery lost JOIN found_contact f USING (recovery_id)
+    WHERE lost.listed_at IS NOT NULL AND lost.taken_at IS NULL AND NOT f.is_rebuilt;
+    UPDATE recovery SET taken_at = ledger_clock() WHERE listed_at IS NOT NULL AND taken_at IS NULL;
     RETURN rebuilt;
 END $$;
 COMMENT ON FUNCTION reminders.rebuild IS
@@ -237,14 +287,15 @@ COMMENT ON FUNCTION reminders.rebuild IS
 
 GRANT SELECT ON reminders.recovery, reminders.found_contact
     TO reminders_planner, reminders_dispatcher, reminders_operator;
-GRANT UPDATE (listed_at) ON reminders.recovery TO reminders_dispatcher;
 GRANT INSERT (channel, provider_id, recovery_id, address_hash, address_masked, contacted_at, provider_status)
     ON reminders.found_contact TO reminders_dispatcher;
 REVOKE EXECUTE ON FUNCTION reminders.ledger_identity, reminders.fence_identity, reminders.begin_recovery,
-    reminders.check_recovered, reminders.rebuild_attempt, reminders.rebuild FROM PUBLIC;
+    reminders.check_recovered, reminders.rebuild_attempt, reminders.rebuild, reminders.note_listed,
+    reminders.count_found FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION reminders.ledger_identity TO reminders_planner;
 GRANT EXECUTE ON FUNCTION reminders.begin_recovery TO reminders_planner, reminders_dispatcher;
 GRANT EXECUTE ON FUNCTION reminders.rebuild TO reminders_planner;
+GRANT EXECUTE ON FUNCTION reminders.note_listed TO reminders_dispatcher;
 GRANT EXECUTE ON FUNCTION reminders.check_recovered TO reminders_planner, reminders_dispatcher, reminders_operator;
 
 RESET ROLE;

@@ -261,10 +261,12 @@ class Twilio:
     def _read_list(self, channel: Channel, newest_first: Iterable[Any], since: datetime) -> list[Listed]:
         found = []
         for each in newest_first:
-            # What waited at the provider stands where it was taken or where it left, by the kind of list.
+            # Sorted by when it left: what others have scheduled for days stands before what is newer.
+            if not self._is_ours(channel, each):
+                continue
             if each.date_created < since - LIST_SLACK:
                 break
-            if each.date_created >= since and self._is_ours(channel, each):
+            if each.date_created >= since:
                 code = str(getattr(each, "error_code", None) or "")
                 found.append(Listed(channel, each.sid, each.to, each.date_created, str(each.status), code))
         return found

@@ -84,8 +84,7 @@ def compare(
     """Add to `findings` what the two sides know of each other's; returns the contacts that the ledger does not know."""
     only_ledger, only_provider, findings.in_both = sides(in_ledger, listed)
     denied, findings.unreadable = unknown_to_provider(only_ledger, provider.status_of)
-    foreign = resolved(ledger, Evidence(ledger.connection), only_provider, provider.final, now)
-    findings.proved = len(only_provider) - len(foreign)
+    findings.proved, foreign = resolved(ledger, Evidence(ledger.connection), only_provider, provider.final, now)
     found = {DENIED: denied, FOREIGN: len(foreign)}
     findings.breaches.update({breach: cases for breach, cases in found.items() if cases})
     return foreign

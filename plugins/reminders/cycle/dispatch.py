@@ -126,14 +126,26 @@ def outcome(attempt_id: int, result: Acceptance | BaseException, now: datetime) 
     return row
 
 
-def send_group(group: Sequence[Contact], send: Send, stops: Stops, clock: Clock, closes_at: float) -> list[Row]:
+@dataclass(frozen=True)
+class Deadline:
+    """The last moment to begin a contact: by the monotonic clock, and by the wall clock, as a suspended machine's
+    monotonic clock stands still."""
+
+    monotonic: float
+    at: datetime
+
+    def is_past(self, clock: Clock) -> bool:
+        return clock.monotonic() > self.monotonic or clock.now() > self.at
+
+
+def send_group(group: Sequence[Contact], send: Send, stops: Stops, clock: Clock, deadline: Deadline) -> list[Row]:
     """Make the group's provider calls at the same time and return their outcomes; nothing here raises."""
 
     def attempt(contact: Contact) -> Row:
         def last_check() -> None:
             stops.check(contact)
             # Last, as the checks before it take time too: a process that was stopped goes on here.
-            if clock.monotonic() > closes_at or clock.now() >= contact.expires_at:
+            if deadline.is_past(clock) or clock.now() >= contact.expires_at:
                 raise NeverContacted("deadline_passed", retry_after=0)
             reached("send", "before")
 
@@ -197,7 +209,8 @@ def dispatch(
         group = contacts(rows)
         if not group:
             continue
-        outcomes = send_group(group, senders[channel], stops, clock, group_started + LEASE.total_seconds() / 2)
+        deadline = Deadline(group_started + LEASE.total_seconds() / 2, now + LEASE / 2)
+        outcomes = send_group(group, senders[channel], stops, clock, deadline)
         ledger.record(outcomes, clock.now())
         for row in outcomes:
             counts[row["outcome"]] = counts.get(row["outcome"], 0) + 1

@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 # Asked for one number's texts or calls since a time: all pages of them, or a `SendError`.
 ListOf = Callable[[Channel, datetime, str | None], Sequence[Listed]]
 
+# https://www.twilio.com/docs/glossary/what-is-a-sid: how the ids of texts and of calls begin.
+ID_KINDS: dict[str | None, tuple[str, ...]] = {"sms": ("SM", "MM"), "call": ("CA",)}
 MOST_EVENTS = 1_000
 MOST_ASKED = 50
 # The provider's list lags; the ledger refuses a recovery whose list was read sooner (list_is_settled).
@@ -72,7 +74,10 @@ def settle(ledger: Ledger, evidence: Evidence, list_of: ListOf, final: Final, no
     counts = {"looked_up": 0, "proved": 0, "unreadable_lists": 0}
     doubts = evidence.doubtful(now - DOUBT_LASTS)
     ripe = [row for row in doubts if row["state"] == "in_doubt" and row["deadline_at"] + LIST_SETTLES_IN <= now]
-    for doubt in ripe[:MOST_ASKED]:
+    ripe = ripe[:MOST_ASKED]
+    if ripe:
+        evidence.note_looked_up([row["attempt_id"] for row in ripe], now)
+    for doubt in ripe:
         counts["looked_up"] += 1
         try:
             reached("list", "before")
@@ -100,10 +105,9 @@ def apply_events(ledger: Ledger, evidence: Evidence, final: Final, now: datetime
         if event["attempt_id"] is None and is_new:
             continue
         done.append(event)
-        is_another = event["known_id"] not in (None, event["provider_id"])
-        if event["attempt_id"] is not None and not is_another:
+        if is_proof(event):
             ledger.record([proof(event["attempt_id"], reported(event), final)], now)
-        elif event["reference"] is not None:
+        elif is_foreign(event):
             foreign.append(event)
     if foreign:
         began = min(event["received_at"] for event in foreign)
@@ -116,6 +120,19 @@ def apply_events(ledger: Ledger, evidence: Evidence, final: Final, now: datetime
     if done:
         evidence.note_applied(done, now)
     return {"applied": len(done) - len(foreign), "unknown_to_ledger": len(foreign)}
+
+
+def is_proof(event: Row) -> bool:
+    """Whether the event tells of its attempt's own contact, by an id of the kind that its channel has."""
+    kinds = ID_KINDS.get(event["channel"], ())
+    return event["known_id"] in (None, event["provider_id"]) and event["provider_id"].startswith(kinds)
+
+
+def is_foreign(event: Row) -> bool:
+    """Whether a contact with our reference is not the one that the ledger knows, and none that a recovery found."""
+    is_another = event["attempt_id"] is None or event["known_id"] not in (None, event["provider_id"])
+    is_a_contact = event["provider_id"].startswith(sum(ID_KINDS.values(), ()))
+    return event["reference"] is not None and is_another and is_a_contact and not event["is_found"]
 
 
 def reported(event: Row) -> Listed:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from reminders.addresses import key, mask, normalise_phone
-from reminders.cycle.doubts import BEFORE_INTENT, LIST_SETTLES_IN, ListOf, matches, missing_of, proof
+from reminders.cycle.doubts import LIST_SETTLES_IN, ListOf, matches, missing_of, proof
 from reminders.cycle.reconcile import Final
 from reminders.failpoints import reached
 from reminders.model import Channel, Listed
@@ -17,6 +17,8 @@ from reminders.store.session import Row
 
 log = logging.getLogger(__name__)
 
+# What the ledger knows already is skipped, so that more costs nothing.
+CLOCKS_MAY_DIFFER_BY = timedelta(hours=1)
 LISTED_CHANNELS = (Channel.SMS, Channel.CALL)
 
 
@@ -30,18 +32,20 @@ def read_lists(list_of: ListOf, since: datetime) -> list[Listed]:
     return listed
 
 
-def resolved(ledger: Ledger, evidence: Evidence, listed: Sequence[Listed], final: Final, now: datetime) -> list[Listed]:
-    """Record as proved the doubts that the list resolves; returns those of the list that the ledger still lacks."""
+def resolved(
+    ledger: Ledger, evidence: Evidence, listed: Sequence[Listed], final: Final, now: datetime
+) -> tuple[int, list[Listed]]:
+    """Record as proved the doubts that the list resolves: how many, and those of the list that the ledger lacks."""
     missing = missing_of(evidence, listed)
     if not missing:
-        return []
+        return 0, []
     doubts = evidence.doubtful(min(each.created_at for each in missing) - LIST_SETTLES_IN)
     found = matches(doubts, missing)
     # One at a time: of two proofs with one id the second is doubt still.
     for attempt_id, each in found.items():
         ledger.record([proof(attempt_id, each, final)], now)
     proved = {each.provider_id for each in found.values()}
-    return [each for each in missing if each.provider_id not in proved]
+    return len(proved), [each for each in missing if each.provider_id not in proved]
 
 
 def recover(
@@ -57,9 +61,9 @@ def recover(
         return {"open": 0, "found": 0}
     if now < lost["begun_at"] + LIST_SETTLES_IN:
         return {"open": 1, "found": 0}
-    listed = read_lists(list_of, lost["missing_from"] - BEFORE_INTENT)
-    missing = resolved(ledger, evidence, listed, final, now)
-    evidence.note_found(lost["recovery_id"], [as_found(each, secret) for each in missing], now)
+    listed = read_lists(list_of, lost["missing_from"] - CLOCKS_MAY_DIFFER_BY)
+    _, missing = resolved(ledger, evidence, listed, final, now)
+    evidence.note_found(lost["recovery_id"], [as_found(each, secret) for each in missing])
     log.warning("recovery: the provider's list was read, %d contacts were missing from the ledger", len(missing))
     return {"open": 0, "found": len(missing)}
 

@@ -20,7 +20,8 @@ class Evidence(Session):
     def events(self, most: int) -> list[Row]:
         """Reports in the inbox that nobody has applied, the oldest first, each with the attempt that it is about.
 
-        attempt_id, channel and known_id (the attempt's provider id) are None when the ledger has no such attempt.
+        attempt_id, channel and known_id (the attempt's provider id) are None when the ledger has no such attempt;
+        is_found: a recovery has found it.
         """
         with self.acting_as(DISPATCHER):
             return self.rows("events_to_apply", most=most)
@@ -37,9 +38,15 @@ class Evidence(Session):
             )
 
     def doubtful(self, since: datetime) -> list[Row]:
-        """Texts and calls without a provider's id: attempt_id, channel, address, state, intended_at, deadline_at."""
+        """Texts and calls without a provider's id, the longest not looked up first: attempt_id, channel, address,
+        state, intended_at, deadline_at."""
         with self.acting_as(DISPATCHER):
             return self.rows("doubtful_attempts", since=since)
+
+    def note_looked_up(self, attempt_ids: Sequence[int], now: datetime) -> None:
+        """These were looked up in the provider's list now."""
+        with self.acting_as(DISPATCHER, "note_looked_up"):
+            self.connection.execute(statement("note_looked_up"), {"attempt_ids": list(attempt_ids), "now": now})
 
     def missing(self, channel: Channel, provider_ids: Collection[str]) -> set[str]:
         """Those of the provider's ids that the ledger does not have."""
@@ -69,9 +76,9 @@ class Evidence(Session):
         with self.acting_as(DISPATCHER):
             return self.one("open_recovery")
 
-    def note_found(self, recovery_id: int, found: Sequence[Row], now: datetime) -> None:
+    def note_found(self, recovery_id: int, found: Sequence[Row]) -> None:
         """Keep what the provider's complete list has and the ledger had not; the recovery's list has been read."""
         with self.acting_as(DISPATCHER, "note_found"):
             for row in found:
                 self.connection.execute(statement("note_found"), {"recovery_id": recovery_id, **row})
-            self.connection.execute(statement("note_listed"), {"recovery_id": recovery_id, "now": now})
+            self.connection.execute(statement("note_listed"), {"recovery_id": recovery_id})

@@ -34,6 +34,7 @@ CONSTRAINTS = (
     "good_cycle_was_judged",
     "rebuilt_is_no_intent",
     "list_is_settled",
+    "taken_after_the_list",
     # A counter or an event that could be there twice would count for nothing.
     "address_cap_pkey",
     "address_gap_pkey",
