@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from traceback import extract_tb
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol, Self
 
 import psycopg
 from psycopg import sql
@@ -21,12 +21,16 @@ from reminders.addresses import secret_fingerprint
 from reminders.capacity import BATCHES, DISPATCH_TIME_LIMIT, RATES, most_contacts
 from reminders.channels.mail import Mailer
 from reminders.channels.telephony import Twilio, final_status
+from reminders.cycle.audit import Provider, audit
 from reminders.cycle.dispatch import Clock, HoldWatch, Send, dispatch
+from reminders.cycle.doubts import apply_events, settle
 from reminders.cycle.extract import extract
 from reminders.cycle.preflight import preflight
-from reminders.cycle.reconcile import close_dead, poll
+from reminders.cycle.reconcile import cancel_withdrawn, close_dead, poll
+from reminders.cycle.recovery import recover
 from reminders.errors import RemindersError
 from reminders.model import Channel
+from reminders.store.evidence import Evidence
 from reminders.store.holds import Holds
 from reminders.store.ledger import Ledger
 from tests.databases import TestDatabase
@@ -36,10 +40,17 @@ from tests.simulator.client import Simulator
 SECRET = b"a secret for drills only"
 SECOND = timedelta(seconds=1)
 SENDER = "+15005550006"
+MAIL_SENDER = "reminders@example.com"
 
 SET_CLOCK = """
 INSERT INTO reminders.clock (shift) VALUES (%s - clock_timestamp())
 ON CONFLICT (is_only) DO UPDATE SET shift = EXCLUDED.shift"""
+
+
+class Passing(Protocol):
+    """What time passes for."""
+
+    def advance(self, seconds: float) -> None: ...
 
 
 @dataclass
@@ -47,7 +58,7 @@ class VirtualClock:
     """The one time of the ledger's own guards, of the cycle's policy and of the phone network."""
 
     owner: psycopg.Connection[Any]
-    network: Simulator
+    network: Passing
     now: datetime
 
     def __post_init__(self) -> None:
@@ -82,36 +93,37 @@ class Ringonce:
     """One deployment with an empty ledger in `database`, started at `now`. Use it in `with`.
 
     `operator` is what a person may do. `is_dispatch_broken`: a deploy has broken the module of the dispatch task, and
-    nothing else. `failures` counts, by what went wrong, the cycles that failed for any other reason.
+    nothing else. `is_paused`: somebody has paused the DAG. `failures` counts, by what went wrong, the cycles that
+    failed for any other reason.
     """
 
     def __init__(self, database: TestDatabase, book: Book, now: datetime, planners: int = 1) -> None:
         self.book = book
         self.is_dispatch_broken = False
+        self.is_paused = False
         self.failures: Counter[str] = Counter()
         self.until_the_end = ExitStack()
-        self.network = self.until_the_end.enter_context(Simulator.start(speed=0, start=now))
+        mailer, self.twilio = self._start_network(now)
         self.owner = database.connect()
         self.clock = VirtualClock(self.owner, self.network, now)
         self.clock.set(now)
         self.workers = [Worker(*(Ledger(database.connect("reminders_app")) for _ in range(2))) for _ in range(planners)]
         self.operator = Holds(database.connect("reminders_operator_login"))
         self._mark: str | None = None
-        mailer = Mailer("127.0.0.1", self.network.smtp_port, None, None, "reminders@example.com", starttls=False)
-        self.twilio = Twilio(
-            self.network.account_sid,
-            self.network.auth_token,
-            self.network.base_url,
-            from_sms=SENDER,
-            from_call=SENDER,
-        )
         self.senders: dict[Channel, Send] = {
             Channel.EMAIL: mailer.send,
             Channel.SMS: self.twilio.text,
             Channel.CALL: self.twilio.call,
         }
 
-    def __enter__(self) -> Ringonce:
+    def _start_network(self, now: datetime) -> tuple[Mailer, Twilio]:
+        """Start the phone network as `network`; the channels that reach it."""
+        self.network = self.until_the_end.enter_context(Simulator.start(speed=0, start=now))
+        mailer = Mailer("127.0.0.1", self.network.smtp_port, None, None, MAIL_SENDER, starttls=False)
+        sid, token, url = self.network.account_sid, self.network.auth_token, self.network.base_url
+        return mailer, Twilio(sid, token, url, from_sms=SENDER, from_call=SENDER)
+
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -140,14 +152,14 @@ class Ringonce:
             line = extract_tb(error.__traceback__)[1].line
             self.failures[f"{type(error).__name__}: {error}; {line}"] += 1
 
-    def cycle(self, date: datetime, worker: Worker) -> None:
+    def cycle(self, date: datetime, worker: Worker, run_kind: str = "scheduled") -> None:
         """One run of send_due_reminders, task by task: the place to adapt when the DAG or the `Ledger` changes."""
         ledger, clock = worker.ledger, self.clock
         preflight(ledger, self._mark, self._keep_mark, secret_fingerprint(SECRET), clock.now)
         extract(ledger, lambda *window: self.book.read(clock.now, *window), date, clock.now, SECRET)
-        ledger.merge(date, "scheduled", True, clock.now)
-        ledger.triage(date, "scheduled", clock.now)
-        batch_ids = ledger.plan(date, clock.now, most_contacts(), BATCHES)
+        ledger.merge(date, run_kind, True, clock.now)
+        ledger.triage(date, run_kind, clock.now)
+        batch_ids = [] if run_kind == "backfill" else ledger.plan(date, clock.now, most_contacts(), BATCHES)
         if not self.is_dispatch_broken:
             for batch_id in batch_ids:
                 self.dispatch(batch_id, worker)
@@ -166,14 +178,24 @@ class Ringonce:
             {Channel(channel): rate for channel, rate in RATES.items()},
             Clock(lambda: clock.now, clock.elapsed, clock.sleep),
             DISPATCH_TIME_LIMIT,
-            lambda: False,
+            lambda: self.is_paused,
         )
 
-    def reconcile(self) -> None:
-        """One run of reconcile_deliveries."""
-        ledger = self.workers[0].ledger
-        close_dead(ledger, self.clock.now)
-        poll(ledger, self.twilio.status, final_status, self.clock.now)
+    def reconcile(self, worker: Worker | None = None) -> None:
+        """One run of reconcile_deliveries, task by task, by the first worker where none is given."""
+        ledger, clock, twilio = (worker or self.workers[0]).ledger, self.clock, self.twilio
+        evidence = Evidence(ledger.connection)
+        close_dead(ledger, clock.now)
+        apply_events(ledger, evidence, final_status, clock.now)
+        settle(ledger, evidence, twilio.listed, final_status, clock.now)
+        cancel_withdrawn(evidence, twilio.cancel)
+        poll(ledger, twilio.status, final_status, clock.now)
+        recover(ledger, evidence, twilio.listed, final_status, SECRET, clock.now)
+
+    def audit(self, worker: Worker | None = None) -> dict[str, Any]:
+        """One run of audit_ledger, by the first worker where none is given: what it found."""
+        provider = Provider(self.twilio.listed, self.twilio.status, final_status)
+        return audit((worker or self.workers[0]).ledger, provider, self.clock.now)
 
     def vacuum(self) -> None:
         """What autovacuum does on a server that is not a test's.
