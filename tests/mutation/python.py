@@ -1,0 +1,106 @@
+"""Mutants of the Python that decides: the policy, the send path as far as it is Python, and the classes of errors.
+
+mutmut writes them: each function of a module becomes all of its mutants beside the original, and a variable of the
+environment says which of them is called. Decorated functions it leaves alone, so a cache is taken off first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mutmut.mutation.file_mutation import MutatedFile, mutate_file_contents
+
+HERE = Path(__file__).resolve().parent
+PLUGINS = HERE.parents[1] / "plugins"
+CHOSEN = "MUTANT_UNDER_TEST"
+CACHE = re.compile(r"^@lru_cache\(.*\)\n", re.MULTILINE)
+CLASS = "ǁ"
+
+# The modules, and their functions where not all of them decide.
+MODULES: dict[str, frozenset[str]] = {
+    "policy": frozenset(),
+    "cycle.dispatch": frozenset({"contacts", "outcome", "send_group", "dispatch"}),
+    "cycle.preflight": frozenset(),
+    "cycle.reconcile": frozenset(),
+    "cycle.stops": frozenset(),
+    "channels.twilio_codes": frozenset(),
+    "channels.telephony": frozenset(
+        {"HttpxClient.request", "_retry_after", "_until", "Twilio.status", "_asked", "_accepted"}
+    ),
+    "channels.mail": frozenset(
+        {"refusal", "_before_the_message", "_hand_over", "_recipient", "Mailer.send", "Mailer._envelope"}
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Written:
+    """One mutant as mutmut calls it, of which function, and the lines in which it differs."""
+
+    name: str
+    of: str
+    clause: str
+
+
+def write_mutants() -> list[Written]:
+    """All mutants, in the order of the modules."""
+    return [written for module in MODULES for written in _written(module, _mutate(module))]
+
+
+def put_mutants_first(folder: Path) -> None:
+    """Copy the package to `folder` with its mutants, and have Python import it from there. Before its first import."""
+    if "reminders" in sys.modules:
+        raise AssertionError("the package is imported already, as it is")
+    shutil.copytree(PLUGINS, folder / "plugins")
+    for module in MODULES:
+        (folder / "plugins" / module_path(module)).write_text(_mutate(module).code, encoding="utf-8")
+    sys.path.insert(0, str(folder / "plugins"))
+
+
+def called_by(name: str) -> str:
+    """The function, as "python policy.minute", that mutmut calls reminders.policy.x_minute."""
+    module, _, function = name.partition("__mutmut")[0].rpartition(".")
+    of = (
+        function.removeprefix("x").strip(CLASS).replace(CLASS, ".")
+        if CLASS in function
+        else function.removeprefix("x_")
+    )
+    return f"python {module.removeprefix('reminders.')}.{of}"
+
+
+def module_path(module: str) -> Path:
+    return Path("reminders", *module.split(".")).with_suffix(".py")
+
+
+def _mutate(module: str) -> MutatedFile:
+    code = CACHE.sub("", (PLUGINS / module_path(module)).read_text(encoding="utf-8"))
+    with contextlib.chdir(HERE):
+        return mutate_file_contents(module_path(module).name, code)
+
+
+def _written(module: str, mutated: MutatedFile) -> Iterator[Written]:
+    lines = mutated.code.splitlines()
+    wanted = MODULES[module]
+
+    def source(function: str) -> list[str]:
+        span = mutated.line_span_by_function_name[function]
+        return [line.strip().replace(function, "") for line in lines[span.start - 1 : span.end]]
+
+    for name in mutated.mutant_names:
+        of = called_by(f"reminders.{module}.{name}")
+        if not wanted or of.removeprefix(f"python {module}.") in wanted:
+            original = source(f"{name.partition('__mutmut')[0]}__mutmut_orig")
+            yield Written(f"reminders.{module}.{name}", of, _difference(original, source(name)))
+
+
+def _difference(original: list[str], changed: list[str]) -> str:
+    lines = [line for line in difflib.ndiff(original, changed) if line[0] in "-+"]
+    before, after = (" ".join(line[2:] for line in lines if line[0] == sign) for sign in "-+")
+    return f"{before} -> {after}"
