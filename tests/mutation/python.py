@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import os
 import re
 import shutil
 import sys
@@ -62,6 +63,7 @@ def put_mutants_first(folder: Path) -> None:
     for module in MODULES:
         (folder / "plugins" / module_path(module)).write_text(_mutate(module).code, encoding="utf-8")
     sys.path.insert(0, str(folder / "plugins"))
+    os.environ["REMINDERS_SQL"] = str(PLUGINS.parent / "include" / "sql")
 
 
 def called_by(name: str) -> str:
