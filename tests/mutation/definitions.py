@@ -20,7 +20,7 @@ from tests.mutation.clauses import (
     read_condition,
     show,
 )
-from tests.mutation.mutants import Mutant, numbered
+from tests.mutation.mutants import ADDED, Mutant, numbered
 from tests.mutation.plpgsql import BODY, leave_out_of_function
 
 Connection = psycopg.Connection[Any]
@@ -140,7 +140,7 @@ def _transitions(connection: Connection) -> Iterator[Mutant]:
         line = f"{before} -> {after}"
         for role in roles or ():
             yield _mutant("transition", f"{line} by {role}", FORBID.format(before=before, after=after, role=role))
-        yield Mutant("transition", f"{line} by all", _always(ALLOW.format(before=before, after=after)), is_added=True)
+        yield Mutant("transition", f"{line} by all", _always(ALLOW.format(before=before, after=after)), ADDED)
 
 
 KINDS: tuple[Callable[[Connection], Iterator[Mutant]], ...] = (

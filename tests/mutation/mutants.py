@@ -6,12 +6,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
+LEFT_OUT, ADDED, REPLACED = "left out", "added", "replaced"
+VERBS = {LEFT_OUT: "without ", ADDED: "with ", REPLACED: ""}
 LONGEST_CLAUSE, HEAD, TAIL = 110, 75, 30
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """`of` is the object that is changed, `clause` what it lacks then (or has, if `is_added`).
+    """`of` is the object that is changed, `clause` what is left out, or added, or replaced by what.
 
     `text()` changes a migrated ledger; or, where `of` is a statement, it stands for that; or, where it is Python, it
     says which of the functions written beside the original is called, or what a constant is.
@@ -20,7 +22,7 @@ class Mutant:
     of: str
     clause: str
     text: Callable[[], str]
-    is_added: bool = False
+    change: str = LEFT_OUT
     number: int = 1
 
     @property
@@ -35,7 +37,7 @@ class Mutant:
         if len(clause) > LONGEST_CLAUSE:
             clause = f"{clause[:HEAD]} ... {clause[-TAIL:]}"
         number = f" #{self.number}" if self.number > 1 else ""
-        return f"{self.of}: {'with' if self.is_added else 'without'} {clause}{number}"
+        return f"{self.of}: {VERBS[self.change]}{clause}{number}"
 
 
 def numbered(mutants: Iterable[Mutant]) -> Iterator[Mutant]:

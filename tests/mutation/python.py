@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import itertools
 import os
 import re
 import shutil
@@ -23,6 +24,9 @@ PLUGINS = HERE.parents[1] / "plugins"
 CHOSEN = "MUTANT_UNDER_TEST"
 CACHE = re.compile(r"^@lru_cache\(.*\)\n", re.MULTILINE)
 CLASS = "ǁ"
+# Between what stood there and what stands there now.
+SIGN = " => "
+CONTEXT = 24
 
 # The modules, and their functions where not all of them decide.
 MODULES: dict[str, frozenset[str]] = {
@@ -43,7 +47,7 @@ MODULES: dict[str, frozenset[str]] = {
 
 @dataclass(frozen=True)
 class Written:
-    """One mutant as mutmut calls it, of which function, and the lines in which it differs."""
+    """One mutant as mutmut calls it, of which function, and what differs."""
 
     name: str
     of: str
@@ -103,6 +107,17 @@ def _written(module: str, mutated: MutatedFile) -> Iterator[Written]:
 
 
 def _difference(original: list[str], changed: list[str]) -> str:
+    """What stands in the place of what, from a few words before to where both go on alike."""
     lines = [line for line in difflib.ndiff(original, changed) if line[0] in "-+"]
     before, after = (" ".join(line[2:] for line in lines if line[0] == sign) for sign in "-+")
-    return f"{before} -> {after}"
+    alike = _alike(before, after)
+    start = max(before.rfind(" ", 0, max(alike - CONTEXT, 0)), 0)
+    rest = [text[start:].strip() for text in (before, after)]
+    ending = _alike(*(text[alike - start :][::-1] for text in rest))
+    shown = [text[: len(text) - max(ending - CONTEXT, 0)] for text in rest]
+    return SIGN.join(shown)
+
+
+def _alike(one: str, other: str) -> int:
+    """How many characters both begin with."""
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))

@@ -11,7 +11,7 @@ from reminders.store.statements import load_statements, sql_folder
 from tests.mutation.constants import constant_mutants
 from tests.mutation.definitions import FUNCTIONS, VIEWS, definition_mutants
 from tests.mutation.learning import Learned
-from tests.mutation.mutants import Mutant, numbered
+from tests.mutation.mutants import REPLACED, Mutant, numbered
 from tests.mutation.named import statement_mutants
 from tests.mutation.python import write_mutants
 from tests.mutation.results import WORK, Results, explained, totals, write_totals
@@ -71,7 +71,7 @@ def _python() -> tuple[list[Mutant], Users]:
     """Every mutant of the Python; a constant is used by all of its module."""
     written = write_mutants()
     users: Users = {each.of: {each.of} for each in written}
-    functions = [Mutant(each.of, each.clause, lambda each=each: each.name) for each in written]
+    functions = [Mutant(each.of, each.clause, lambda each=each: each.name, REPLACED) for each in written]
     constants = []
     for of, clause, expression in constant_mutants():
         module = of.rpartition(".")[0]
