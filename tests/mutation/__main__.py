@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -21,6 +22,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--list", action="store_true", help="name the mutants and end")
     parser.add_argument("--workers", type=int, default=2)
     chosen = parser.parse_args(arguments)
+    # Ended by another, it still stops its server.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with tempfile.TemporaryDirectory(prefix="ringonce-mutation-") as name:
         folder = Path(name)
         folder.chmod(0o755)

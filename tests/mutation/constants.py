@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
 
-from tests.mutation.python import MODULES, PLUGINS, module_path
+from tests.mutation.places import MODULES, PLUGINS, module_path
 
 # They are the defaults of parameters, which were read when the module was.
 DEFAULTS = frozenset({"CONNECT_TIMEOUT", "READ_TIMEOUT", "ANSWER_TIMEOUT"})

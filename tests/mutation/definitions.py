@@ -32,7 +32,8 @@ SELECT k.conname, coalesce(nullif(k.conrelid, 0)::regclass::text, k.contypid::re
 FROM pg_constraint k WHERE k.connamespace = 'reminders'::regnamespace AND k.contype NOT IN ('n', 't') ORDER BY 2, 1
 """
 INDEXES = """
-SELECT c.relname, pg_get_indexdef(c.oid) FROM pg_class c JOIN pg_index i ON i.indexrelid = c.oid
+SELECT c.relname, i.indrelid::regclass::text, pg_get_indexdef(c.oid)
+FROM pg_class c JOIN pg_index i ON i.indexrelid = c.oid
 WHERE c.relnamespace = 'reminders'::regnamespace AND i.indisunique
   AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = c.oid) ORDER BY 1
 """
@@ -87,8 +88,8 @@ def _constraints(connection: Connection) -> Iterator[Mutant]:
 
 
 def _indexes(connection: Connection) -> Iterator[Mutant]:
-    for name, definition in connection.execute(INDEXES).fetchall():
-        of, drop = f"index {name}", f"DROP INDEX reminders.{name}"
+    for name, table, definition in connection.execute(INDEXES).fetchall():
+        of, drop = f"index {_short(table)}.{name}", f"DROP INDEX reminders.{name}"
         [raw] = parse_sql(definition)
         condition, columns = raw.stmt.whereClause, raw.stmt.indexParams
         yield _mutant(of, "all of it", drop)
@@ -144,11 +145,11 @@ def _transitions(connection: Connection) -> Iterator[Mutant]:
 
 
 KINDS: tuple[Callable[[Connection], Iterator[Mutant]], ...] = (
-    _constraints,
-    _indexes,
     _triggers,
+    _indexes,
     _functions,
     _views,
+    _constraints,
     _transitions,
 )
 

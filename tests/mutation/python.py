@@ -1,7 +1,7 @@
 """Mutants of the Python that decides: the policy, the send path as far as it is Python, and the classes of errors.
 
 mutmut writes them: each function of a module becomes all of its mutants beside the original, and a variable of the
-environment says which of them is called. Decorated functions it leaves alone, so a cache is taken off first.
+environment says which of them is called. Decorated functions it leaves alone, so a cache is put on afterwards.
 """
 
 from __future__ import annotations
@@ -14,35 +14,17 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mutmut.mutation.file_mutation import MutatedFile, mutate_file_contents
 
-HERE = Path(__file__).resolve().parent
-PLUGINS = HERE.parents[1] / "plugins"
-CHOSEN = "MUTANT_UNDER_TEST"
-CACHE = re.compile(r"^@lru_cache\(.*\)\n", re.MULTILINE)
-CLASS = "ǁ"
-# Between what stood there and what stands there now.
-SIGN = " => "
-CONTEXT = 24
+from tests.mutation.places import HERE, MODULES, PLUGINS, SIGN, module_path
 
-# The modules, and their functions where not all of them decide.
-MODULES: dict[str, frozenset[str]] = {
-    "policy": frozenset(),
-    "cycle.dispatch": frozenset({"contacts", "outcome", "send_group", "dispatch"}),
-    "cycle.preflight": frozenset(),
-    "cycle.reconcile": frozenset(),
-    "cycle.stops": frozenset(),
-    "channels.twilio_codes": frozenset(),
-    "channels.telephony": frozenset(
-        {"HttpxClient.request", "_retry_after", "_until", "Twilio.status", "_asked", "_accepted"}
-    ),
-    "channels.mail": frozenset(
-        {"refusal", "_before_the_message", "_hand_over", "_recipient", "Mailer.send", "Mailer._envelope"}
-    ),
-}
+CHOSEN = "MUTANT_UNDER_TEST"
+CACHED = re.compile(r"^@(?P<cache>lru_cache\(.*\))\n(?P<function>def (?P<name>\w+))", re.MULTILINE)
+CLASS = "ǁ"
+CONTEXT = 24
 
 
 @dataclass(frozen=True)
@@ -81,14 +63,12 @@ def called_by(name: str) -> str:
     return f"python {module.removeprefix('reminders.')}.{of}"
 
 
-def module_path(module: str) -> Path:
-    return Path("reminders", *module.split(".")).with_suffix(".py")
-
-
 def _mutate(module: str) -> MutatedFile:
-    code = CACHE.sub("", (PLUGINS / module_path(module)).read_text(encoding="utf-8"))
+    code = (PLUGINS / module_path(module)).read_text(encoding="utf-8")
     with contextlib.chdir(HERE):
-        return mutate_file_contents(module_path(module).name, code)
+        mutated = mutate_file_contents(module_path(module).name, CACHED.sub(r"\g<function>", code))
+    caches = [f"{found['name']} = {found['cache']}({found['name']})" for found in CACHED.finditer(code)]
+    return replace(mutated, code="\n".join([mutated.code, *caches, ""]))
 
 
 def _written(module: str, mutated: MutatedFile) -> Iterator[Written]:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tests.mutation.mutants import Mutant
-from tests.mutation.trials import Verdict
+from tests.mutation.verdicts import Verdict
 
 HERE = Path(__file__).resolve().parent
 COUNTS, SURVIVORS = HERE / "counts.json", HERE / "survivors.toml"
@@ -62,8 +62,7 @@ def write_totals(target: str, counted: dict[str, dict[str, int]]) -> None:
     COUNTS.write_text(json.dumps(dict(sorted(known.items())), indent=2) + "\n")
 
 
-def explained() -> dict[str, dict[str, str]]:
-    """survivors.toml: each mutant's name, its kind and the reason."""
-    if not SURVIVORS.exists():
-        return {}
-    return {each["mutant"]: each for each in tomllib.loads(SURVIVORS.read_text())["survivor"]}
+def survivors() -> list[dict[str, str]]:
+    """survivors.toml: of each mutant that lives its name, the kind of reason, and the reason."""
+    listed: list[dict[str, str]] = tomllib.loads(SURVIVORS.read_text())["survivor"] if SURVIVORS.exists() else []
+    return listed

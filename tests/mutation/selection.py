@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from tests.mutation.learning import Learned
 from tests.mutation.mutants import Mutant
 
+# What no test reaches but through what names it.
+USED_BY_NAME = frozenset({"function", "view", "statement", "python"})
 CHEAP = 0.15
 NAME = re.compile(r"\w+")
 
@@ -30,7 +32,7 @@ class Selection:
     def tests(self, mutant: Mutant, most_seconds: float) -> list[str]:
         """In the order in which they should run; at least one, and as many as take no more than `most_seconds`."""
         chosen, seconds = [], 0.0
-        for test in sorted(self._related(mutant.of), key=lambda test: self._rank(mutant.of, test)):
+        for test in self._in_order(mutant):
             seconds += self.learned[test].seconds
             if chosen and seconds > most_seconds:
                 seconds -= self.learned[test].seconds
@@ -38,17 +40,25 @@ class Selection:
             chosen.append(test)
         return _together(chosen, self.learned)
 
-    def _related(self, of: str) -> Iterable[str]:
-        """Those that use the function, statement or view, or what uses that; for a table's guards, all."""
-        if of not in self.users:
-            return self.learned
-        users = self.users[of]
-        return [test for test, learned in self.learned.items() if not users.isdisjoint(learned.uses)]
+    def _in_order(self, mutant: Mutant) -> list[str]:
+        """Those that name it, that noticed its other mutants, that use it; of these now one of each file in turn."""
+        users = self.users[mutant.of]
+        name = NAME.findall(mutant.of)[-1]
+        uses = {test for test, learned in self.learned.items() if not users.isdisjoint(learned.uses)}
+        # A table's guard may be noticed by tests that only write to the table.
+        related = uses if mutant.kind in USED_BY_NAME else self.learned
+        turn: dict[str, int] = defaultdict(int)
+        places: dict[str, int] = {}
+        for test in sorted(related, key=self._worth):
+            file = test.partition("::")[0]
+            places[test] = turn[file]
+            turn[file] += 1
+        kills = self.kills_of[mutant.of]
+        return sorted(related, key=lambda test: (name not in test, -kills[test], test not in uses, places[test]))
 
-    def _rank(self, of: str, test: str) -> tuple[bool, float, float]:
-        name = NAME.findall(of)[-1]
+    def _worth(self, test: str) -> tuple[float, float]:
         seconds = max(self.learned[test].seconds, 0.05)
-        return name not in test, -(20 * self.kills_of[of][test] + self.kills[test]) / seconds, seconds
+        return -self.kills[test] / seconds, seconds
 
 
 def _together(tests: list[str], learned: Mapping[str, Learned]) -> list[str]:
@@ -62,7 +72,7 @@ def _together(tests: list[str], learned: Mapping[str, Learned]) -> list[str]:
 
 
 def users_in(texts: Mapping[str, str]) -> dict[str, set[str]]:
-    """Of definitions in SQL, by "function x", "statement y", "view z": each with all that name it, at any remove."""
+    """Of definitions in SQL, by "function x", "view y", "table z" ...: each with all that name it, at any remove."""
     words = {of: set(NAME.findall(text)) for of, text in texts.items()}
     users = {of: {of} for of in texts}
     for of, found in users.items():

@@ -31,21 +31,11 @@ from tests.mutation.constants import put_constant
 from tests.mutation.learning import Learned, Learning
 from tests.mutation.mutants import Mutant
 from tests.mutation.python import CHOSEN
+from tests.mutation.verdicts import Verdict
 
 LEDGER = "ledger_template"
 OPTIONS = ("-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "--no-header", "--tb=short")
 PAUSE = 0.02
-
-
-@dataclass
-class Verdict:
-    """`outcome` is killed, survived, hung or impossible: the database refuses to become the mutant."""
-
-    outcome: str
-    by: str = ""
-    why: str = ""
-    seconds: float = 0.0
-    tests: int = 0
 
 
 @dataclass

@@ -14,9 +14,10 @@ from tests.mutation.learning import Learned
 from tests.mutation.mutants import REPLACED, Mutant, numbered
 from tests.mutation.named import statement_mutants
 from tests.mutation.python import write_mutants
-from tests.mutation.results import WORK, Results, explained, totals, write_totals
+from tests.mutation.results import WORK, Results, survivors, totals, write_totals
 from tests.mutation.selection import Selection, users_in
-from tests.mutation.trials import LEDGER, Trials, Verdict
+from tests.mutation.trials import LEDGER, Trials
+from tests.mutation.verdicts import Verdict
 
 # Where a test may notice a mutant.
 TESTS = {
@@ -64,7 +65,9 @@ def _sql(trials: Trials) -> tuple[list[Mutant], Users]:
         texts = {f"function {name}": text for name, _, text in owner.execute(FUNCTIONS).fetchall()}
         texts |= {f"view {name.partition('.')[2]}": text for name, text in owner.execute(VIEWS).fetchall()}
     texts |= {f"statement {name}": text for name, text in load_statements(sql_folder()).items()}
-    return mutants, users_in(texts)
+    guarded = {mutant.of: f"table {mutant.of.partition(' ')[2].partition('.')[0]}" for mutant in mutants}
+    users = users_in(texts | dict.fromkeys(guarded.values(), ""))
+    return mutants, {of: users[of] if of in users else users[table] for of, table in guarded.items()}
 
 
 def _python() -> tuple[list[Mutant], Users]:
@@ -127,7 +130,8 @@ def _report(target: str, mutants: list[Mutant], results: Results) -> int:
     names = [mutant.name for mutant in mutants]
     missing = [name for name in names if name not in results.found]
     living = [name for name in names if results.found.get(name, NOT_JUDGED).outcome == "survived"]
-    unexplained = [name for name in living if name not in explained()]
+    explained = {each["mutant"] for each in survivors()}
+    unexplained = [name for name in living if name not in explained]
     print(f"{len(names)} mutants, {len(missing)} not judged, {len(living)} survivors, {len(unexplained)} unexplained")
     if not missing:
         write_totals(target, totals(mutants, results.found))
