@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping
 
+from tests.mutation.about import files_about
 from tests.mutation.learning import Learned
 from tests.mutation.mutants import Mutant
 
@@ -41,7 +42,7 @@ class Selection:
         return _together(chosen, self.learned)
 
     def _in_order(self, mutant: Mutant) -> list[str]:
-        """Those that name it, that noticed its other mutants, that use it; of these now one of each file in turn."""
+        """Those that name it, that noticed its other mutants, that are about it, that use it."""
         users = self.users[mutant.of]
         name = NAME.findall(mutant.of)[-1]
         uses = {test for test, learned in self.learned.items() if not users.isdisjoint(learned.uses)}
@@ -53,8 +54,14 @@ class Selection:
             file = test.partition("::")[0]
             places[test] = turn[file]
             turn[file] += 1
-        kills = self.kills_of[mutant.of]
-        return sorted(related, key=lambda test: (name not in test, -kills[test], test not in uses, places[test]))
+        kills, about = self.kills_of[mutant.of], files_about(mutant.of)
+
+        def rank(test: str) -> tuple[bool, int, bool, int, int]:
+            file = test.partition("::")[0]
+            place = about.index(file) if file in about else len(about)
+            return name not in test, -kills[test], test not in uses, place, places[test]
+
+        return sorted(related, key=rank)
 
     def _worth(self, test: str) -> tuple[float, float]:
         seconds = max(self.learned[test].seconds, 0.05)
