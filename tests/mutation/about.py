@@ -27,6 +27,8 @@ ABOUT = {
     r"hold|held|drop|turn|release|rehears|suppress": "operate break_operator review break_gate",
     r"guard|excessive|identity|reserve|recorded|mark": "preflight break_roles row_guards guards",
     r"cadence|ladder|account_|wording": "configuration",
+    r"louder|rewritten|trigger reminder": "row_guards operate break_lost ladder_rows races guards",
+    r"contacted_once|made_once|open_call|provider_id": "row_guards stops races since_the_plan one_line break_twice",
     r"transition": "guards row_guards",
     r"close_cycle|cycle\.|invariants|overdue": "review gate break_lost volume",
 }  # fmt: skip

@@ -56,10 +56,11 @@ class Selection:
             turn[file] += 1
         kills, about = self.kills_of[mutant.of], files_about(mutant.of)
 
-        def rank(test: str) -> tuple[bool, int, bool, int, int]:
+        def rank(test: str) -> tuple[bool, int, bool, bool, int, int]:
             file = test.partition("::")[0]
-            place = about.index(file) if file in about else len(about)
-            return name not in test, -kills[test], test not in uses, place, places[test]
+            is_about = file in about
+            order = about.index(file) if is_about else 0
+            return name not in test, -kills[test], test not in uses, not is_about, places[test], order
 
         return sorted(related, key=rank)
 

@@ -21,6 +21,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from hypothesis import Phase, settings
 from psycopg import sql
 
 import tests.databases as databases
@@ -36,6 +37,11 @@ from tests.mutation.verdicts import Verdict
 LEDGER = "ledger_template"
 OPTIONS = ("-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "--no-header", "--tb=short")
 PAUSE = 0.02
+# The same examples each time, and no search for the smallest one that fails.
+PROFILE = "trial"
+settings.register_profile(
+    PROFILE, derandomize=True, database=None, deadline=None, phases=(Phase.explicit, Phase.generate)
+)
 
 
 @dataclass
@@ -84,6 +90,7 @@ class Trials:
 
     def warm(self, paths: Sequence[str]) -> list[str]:
         """Import every test; returns their ids."""
+        settings.load_profile(PROFILE)
         collected: list[str] = []
 
         class Collector:

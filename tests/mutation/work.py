@@ -29,7 +29,7 @@ TESTS = {
     ),
 }
 # A trial may take so many times what its tests took by themselves, on a machine that others use too.
-PATIENCE, AT_LEAST_SECONDS = 5, 90
+PATIENCE, AT_LEAST_SECONDS = 4, 45
 NOT_JUDGED = Verdict("")
 
 Users = dict[str, set[str]]
