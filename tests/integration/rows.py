@@ -43,7 +43,7 @@ HOLD: Columns = {"scope_value": "", "placed_by": "Ana", "why": "a look", "placed
 GUARD: Columns = {"contact_id": 1, "account_id": "clinic", "address_hash": HERE, "slot_at": VISIT, "step": 2}
 ATTEMPT: Columns = {
     "contact_id": 1, "account_id": "clinic", "channel": "sms", "address_hash": HERE, "address_country": "GB",
-    "address_type": "mobile", "zone": "UTC", "book_read_at": NOW, "state": "sending", "intended_at": NOW,
+    "address_type": "mobile", "zone": "UTC", "state": "sending", "intended_at": NOW,
 }  # fmt: skip
 
 
@@ -95,7 +95,7 @@ class Rows:
         columns = ATTEMPT | changed
         at: datetime = columns["intended_at"]
         day: date = at.date()
-        columns = {"local_day": day, "deadline_at": at + MINUTE} | columns
+        columns = {"local_day": day, "book_read_at": at, "deadline_at": at + MINUTE} | columns
         if columns["state"] not in ("sending", "in_doubt", "accepted"):
             columns = {"ended_at": at + MINUTE} | columns
         number = self.put("attempt", **columns)

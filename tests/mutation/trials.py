@@ -37,6 +37,7 @@ from tests.mutation.verdicts import Verdict
 LEDGER = "ledger_template"
 OPTIONS = ("-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "--no-header", "--tb=short")
 PAUSE = 0.02
+FILES_AT_FIRST = 2
 # The same examples each time, and no search for the smallest one that fails.
 PROFILE = "trial"
 settings.register_profile(
@@ -191,7 +192,7 @@ class Trials:
             self._apply(mutant, place)
         except psycopg.Error as error:
             return Verdict("impossible", why=str(error))
-        return self._run(tests)
+        return self._run_in_steps(tests)
 
     def _apply(self, mutant: Mutant, place: Path) -> None:
         if mutant.kind == "statement":
@@ -203,9 +204,21 @@ class Trials:
         else:
             put_constant(mutant.of, mutant.text())
 
+    def _run_in_steps(self, tests: Sequence[str]) -> Verdict:
+        """First those of few files: to collect them all costs more than most tests, and few are needed for most."""
+        files: dict[str, int] = {}
+        for place, test in enumerate(tests):
+            files.setdefault(test.partition("::")[0], place)
+        ends = [*list(files.values())[FILES_AT_FIRST : FILES_AT_FIRST + 1], len(tests)]
+        verdict = self._run(tests[: ends[0]])
+        if verdict.outcome == "survived" and ends[0] < len(tests):
+            verdict = self._run(tests[ends[0] :])
+        return verdict
+
     def _run(self, tests: Sequence[str], *plugins: object) -> Verdict:
         watcher = Watcher(tests)
         files = list(dict.fromkeys(test.partition("::")[0] for test in tests))
+        os.environ[FOLDER_VARIABLE] = str(self.folder / "run")
         code = pytest.main([*OPTIONS, *files], plugins=[watcher, *plugins])
         if code == pytest.ExitCode.OK:
             return Verdict("survived")
