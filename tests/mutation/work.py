@@ -1,0 +1,138 @@
+"""The work of the command: find the mutants, learn which tests may notice them, try those, and report."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from dataclasses import asdict
+from pathlib import Path
+
+from reminders.store.statements import load_statements, sql_folder
+from tests.mutation.constants import constant_mutants
+from tests.mutation.definitions import FUNCTIONS, VIEWS, definition_mutants
+from tests.mutation.learning import Learned
+from tests.mutation.mutants import REPLACED, Mutant, numbered
+from tests.mutation.named import statement_mutants
+from tests.mutation.python import write_mutants
+from tests.mutation.results import WORK, Results, survivors, totals, write_totals
+from tests.mutation.selection import Selection, users_in
+from tests.mutation.trials import LEDGER, Trials
+from tests.mutation.verdicts import Verdict
+
+# Where a test may notice a mutant.
+TESTS = {
+    "sql": ("tests/integration",),
+    "python": (
+        *(f"tests/unit/test_{name}.py" for name in ("mail", "model", "policy", "policy_office", "stops", "telephony")),
+        *(f"tests/integration/test_{name}.py" for name in ("failing_channel", "overlap", "pace", "preflight")),
+        *(f"tests/integration/test_{name}.py" for name in ("break_edges", "break_lost", "reconcile", "stops")),
+    ),
+}
+# A trial may take so many times what its tests took by themselves, on a machine that others use too.
+PATIENCE, AT_LEAST_SECONDS = 4, 45
+NOT_JUDGED = Verdict("")
+
+Users = dict[str, set[str]]
+
+
+def work(chosen: Namespace, folder: Path) -> int:
+    """0 when every mutant is judged and each survivor is explained, else 1. `folder` is there for this run only."""
+    results = Results(WORK / f"{chosen.target}.jsonl")
+    if chosen.again:
+        results.forget()
+    trials = Trials(folder, chosen.workers)
+    try:
+        mutants, users = _sql(trials) if chosen.target == "sql" else _python()
+        if chosen.list:
+            print("\n".join(mutant.name for mutant in mutants))
+            return 0
+        if wanted := _wanted(mutants, chosen, results):
+            selection = Selection(_learn(trials, chosen.target), users)
+            for mutant in mutants:
+                if by := results.found.get(mutant.name, NOT_JUDGED).by:
+                    selection.killed(mutant, by)
+            _try(trials, wanted, selection, chosen.seconds, results)
+    finally:
+        trials.close()
+    return _report(chosen.target, mutants, results)
+
+
+def _sql(trials: Trials) -> tuple[list[Mutant], Users]:
+    """Every mutant of the ledger and the statements, and what uses what."""
+    with trials.server.database(LEDGER) as database:
+        owner = database.connect()
+        mutants = [*definition_mutants(owner), *statement_mutants()]
+        texts = {f"function {name}": text for name, _, text in owner.execute(FUNCTIONS).fetchall()}
+        texts |= {f"view {name.partition('.')[2]}": text for name, text in owner.execute(VIEWS).fetchall()}
+    texts |= {f"statement {name}": text for name, text in load_statements(sql_folder()).items()}
+    guarded = {mutant.of: f"table {mutant.of.partition(' ')[2].partition('.')[0]}" for mutant in mutants}
+    users = users_in(texts | dict.fromkeys(guarded.values(), ""))
+    return mutants, {of: users[of] if of in users else users[table] for of, table in guarded.items()}
+
+
+def _python() -> tuple[list[Mutant], Users]:
+    """Every mutant of the Python; a constant is used by all of its module."""
+    written = write_mutants()
+    users: Users = {each.of: {each.of} for each in written}
+    functions = [Mutant(each.of, each.clause, lambda each=each: each.name, REPLACED) for each in written]
+    constants = []
+    for of, clause, expression in constant_mutants():
+        module = of.rpartition(".")[0]
+        users[of] = {user for user in users if user.startswith(f"{module}.")}
+        constants.append(Mutant(of, clause, lambda expression=expression: expression))
+    return list(numbered([*functions, *constants])), users
+
+
+def _wanted(mutants: list[Mutant], chosen: Namespace, results: Results) -> list[Mutant]:
+    if chosen.only:
+        return [mutant for mutant in mutants if chosen.only in mutant.name]
+    if chosen.survivors:
+        return [mutant for mutant in mutants if results.found.get(mutant.name, NOT_JUDGED).outcome == "survived"]
+    return [mutant for mutant in mutants if mutant.name not in results.found]
+
+
+def _learn(trials: Trials, target: str) -> dict[str, Learned]:
+    """From the last time, for the tests that are the same; the others run once."""
+    path = WORK / f"learned-{target}.json"
+    known = {test: Learned(**each) for test, each in json.loads(path.read_text()).items()} if path.exists() else {}
+    tests = trials.warm(TESTS[target])
+    new = [test for test in tests if test not in known]
+    if new:
+        print(f"running {len(new)} tests once", flush=True)
+        known |= trials.learn(new)
+        path.write_text(json.dumps({test: asdict(each) for test, each in known.items()}))
+    return {test: known[test] for test in tests}
+
+
+def _try(trials: Trials, mutants: list[Mutant], selection: Selection, seconds: float, results: Results) -> None:
+    waiting = list(reversed(mutants))
+    done = 0
+    while waiting or trials.running:
+        while waiting and len(trials.running) < trials.most:
+            mutant = waiting.pop()
+            tests = selection.tests(mutant, seconds)
+            if not tests:
+                results.add(mutant.name, Verdict("survived", why="no test uses it"))
+                continue
+            allowed = AT_LEAST_SECONDS + PATIENCE * sum(selection.learned[test].seconds for test in tests)
+            trials.begin(mutant, tests, allowed)
+        for tried, verdict in trials.finished():
+            if tried is None:
+                continue
+            done += 1
+            results.add(tried.name, verdict)
+            if verdict.by:
+                selection.killed(tried, verdict.by)
+            print(f"{done}/{len(mutants)} {verdict.outcome} {verdict.seconds} s {tried.name} {verdict.by}", flush=True)
+
+
+def _report(target: str, mutants: list[Mutant], results: Results) -> int:
+    names = [mutant.name for mutant in mutants]
+    missing = [name for name in names if name not in results.found]
+    living = [name for name in names if results.found.get(name, NOT_JUDGED).outcome == "survived"]
+    explained = {each["mutant"] for each in survivors()}
+    unexplained = [name for name in living if name not in explained]
+    print(f"{len(names)} mutants, {len(missing)} not judged, {len(living)} survivors, {len(unexplained)} unexplained")
+    if not missing:
+        write_totals(target, totals(mutants, results.found))
+    return 1 if missing or unexplained else 0
