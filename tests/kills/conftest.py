@@ -19,6 +19,12 @@ from tests.simulator.client import Simulator
 WIDTH = 150
 
 
+@pytest.fixture(autouse=True)
+def quiet(caplog: pytest.LogCaptureFixture) -> None:
+    """What goes wrong is logged a hundred times here, and is what the test is for."""
+    caplog.set_level("ERROR")
+
+
 @pytest.fixture
 def paths(record_property: Callable[[str, object], None]) -> Paths:
     """Where a test notes the rare paths that it reached."""

@@ -22,6 +22,10 @@ class Path(StrEnum):
     CUT_AFTER_THE_ANSWER = "the network was cut after the answer that decides: accepted"
     GIVEN_BACK_AND_SENT = "given back after a cut, and sent once by a later cycle"
     DOUBT_TO_UNKNOWN = "a doubt without proof ended unknown"
+    INTENT_LOST = "the ledger was gone before the intent was committed"
+    INTENT_UNHEARD = "the intent was committed, and its worker never heard so: it contacted nobody"
+    RECORD_LOST = "the provider had accepted, and the ledger was gone before that was recorded"
+    RECORD_UNHEARD = "the outcome was recorded, and its worker never heard so"
 
 
 class Paths:

@@ -42,17 +42,21 @@ class Cut:
 class Link:
     """A port that leads to a server, for any number of connections, each of which has the link's cut.
 
-    `passed` counts the bytes that have arrived, of all connections since the start or since `cut`; `is_cut` says whether
-    the cut has happened.
+    `passed` counts the bytes that have arrived, of all connections since the start or since `cut`; `happened` is set when
+    the cut has.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, cut: Cut | None) -> None:
         self.port = 0
         self.passed = dict.fromkeys(Way, 0)
-        self.is_cut = False
+        self.happened = threading.Event()
         self._loop = loop
         self._cut = cut
         self.sides: set[Side] = set()
+
+    @property
+    def is_cut(self) -> bool:
+        return self.happened.is_set()
 
     def cut(self, cut: Cut) -> None:
         """From now on count anew, towards this cut. Nothing may be on its way meanwhile."""
@@ -74,7 +78,7 @@ class Link:
     def cut_when_due(self) -> None:
         if self._cut is None or self.is_cut or self.passed[self._cut.way] < self._cut.after:
             return
-        self.is_cut = True
+        self.happened.set()
         for side in list(self.sides):
             side.end(self._cut.end)
 
