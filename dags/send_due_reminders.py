@@ -6,12 +6,12 @@ client at most once for each step of an appointment's slot.
 
 | task | what it does | when it is red |
 |---|---|---|
-| `preflight` | refuses to send without the ledger's guards, or when the ledger has forgotten | its message names the guard or the way out; nothing was sent |
+| `preflight` | refuses to send without the ledger's guards; holds everything when the ledger has forgotten, as after a restore | its message names the guard or the way out; nothing was sent |
 | `extract_due` | stages the book | `booking_db` is down or differs from the agreed schema; the next cycle catches up |
 | `merge_ledger` | one MERGE into the ledger; holds an account whose book changed too much at once | `ledger_db` is down; the next cycle catches up |
 | `triage` | gives each reminder its verdict, then holds what a person must see before it goes | as above |
 | `plan_batches` | bundles ready reminders by account and address, each account's calls at its pace | as above |
-| `dispatch` | sends a batch, a group at a time | its contacts in flight become `in_doubt` and are never sent again; the rest waits for the next cycle |
+| `dispatch` | takes a batch from any other task that has it, and sends it, a group at a time | its contacts in flight become `in_doubt` and are never sent again; the rest waits for the next cycle |
 | `close_cycle` | writes the cycle's row, checks the invariants, warns of holds that are due for review | something above failed, or a promise is broken: look at its message first |
 
 **Is it safe to clear a task, to run a date again, to trigger by hand?** Yes, always: the ledger refuses a second contact.
@@ -23,6 +23,9 @@ log says `paused: N contacts left for the next cycle`; they go in the next cycle
 they are no longer useful. While Airflow cannot say whether the DAG is paused, it counts as paused. `airflow dags test` and
 `dag.test()` run a paused DAG too: for them, and to stop a single channel, account or cycle, place a hold, which takes a second:
 `python -m reminders.operate hold channel sms --why "..." --by NAME`.
+
+**The log says that the ledger has forgotten?** It was restored, failed over, or points at another database. Everything is held, cycles go on,
+and `reconcile_deliveries` takes what is missing from the provider's list; docs/operating.md has the rest.
 
 **What would it send?** Trigger it with the parameter `rehearse`: the log of `preflight` says how many contacts would go out now, by
 account and channel, what is usual, what stays back and why. No task after it runs; nothing is sent or changed.

@@ -16,7 +16,7 @@ from local.environment import ROOT, programs
 from local.processes import Processes
 
 CYCLE = "send_due_reminders"
-DAG_IDS = (CYCLE, "reconcile_deliveries")
+DAG_IDS = (CYCLE, "reconcile_deliveries", "audit_ledger")
 READY_SECONDS = 180.0
 FIRST_RUN_SECONDS = 20.0
 ENDED = ("success", "failed")

@@ -1,10 +1,12 @@
 -- name: identity
 -- Which database this is, what time it has, and the highest attempt number that it knows of.
 SELECT reminders.ledger_clock() AS clock, system_identifier::text AS system_identifier,
-       (SELECT timeline_id FROM pg_control_checkpoint()) AS timeline,
+       -- The log's own: a checkpoint tells of a promotion minutes later.
+       ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int AS timeline,
        (SELECT oid::bigint FROM pg_database WHERE datname = current_database()) AS database_oid,
        (SELECT reserved_to FROM reminders.ledger_mark) AS reserved_to,
-       (SELECT secret_fingerprint FROM reminders.ledger_mark) AS secret_fingerprint
+       (SELECT secret_fingerprint FROM reminders.ledger_mark) AS secret_fingerprint,
+       coalesce((SELECT checked_identity FROM reminders.ledger_mark) = reminders.ledger_identity(), true) AS is_as_checked
 FROM pg_control_system()
 
 -- name: missing_guards
@@ -101,5 +103,10 @@ INSERT INTO reminders.guard_definition (name, fingerprint) VALUES (%(name)s, %(f
 -- The next attempt numbers may be used; the mark outside the database is raised before any of them is.
 UPDATE reminders.ledger_mark
 SET reserved_to = greatest(reserved_to, (SELECT coalesce(max(attempt_id), 0) FROM reminders.attempt)) + %(most)s,
-    secret_fingerprint = coalesce(secret_fingerprint, %(secret_fingerprint)s)
+    secret_fingerprint = coalesce(secret_fingerprint, %(secret_fingerprint)s),
+    checked_identity = reminders.ledger_identity()
 RETURNING reserved_to
+
+-- name: begin_recovery
+-- Everything is held, and the provider's list is read before a person may release it.
+SELECT reminders.begin_recovery(%(why)s, %(placed_by)s, %(has_forgotten)s, %(missing_from)s, %(known_to)s) AS hold_id

@@ -7,9 +7,9 @@ SELECT account_id, step, channel, lead, useful_until, wait FROM reminders.cadenc
 SELECT account_id, opens, closes, office_opens, office_closes, office_days FROM reminders.account_policy
 
 -- name: open_appointments
--- Appointments with a reminder that can still go out, to be read by id wherever they have moved to.
+-- Appointments with a reminder that can still go out, or that waits at the provider, to be read by id wherever they moved.
 SELECT DISTINCT appointment_id FROM reminders.reminder
-WHERE ended_at IS NULL AND state IN ('pending', 'held') AND adopted_by <= %(logical_date)s
+WHERE ended_at IS NULL AND state IN ('pending', 'held', 'accepted') AND adopted_by <= %(logical_date)s
 
 -- name: last_cycle
 -- The cycle before this one, within three days: what came due while there was none must end in the ledger too.

@@ -159,3 +159,7 @@ WITH merged AS (
 SELECT count(*) FILTER (WHERE is_new) AS created, count(*) FILTER (WHERE NOT is_new AND is_open) AS adopted,
        count(*) FILTER (WHERE NOT is_open) AS ended
 FROM merged
+
+-- name: rebuild
+-- What the provider knows of and the ledger did not counts as contacted, before anything can be planned.
+SELECT reminders.rebuild(%(now)s) AS rebuilt

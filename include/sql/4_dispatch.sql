@@ -1,6 +1,10 @@
+-- name: claim_batch
+-- The task takes the batch, and any other that still works on it has lost it; null when there is no such batch.
+SELECT reminders.claim_batch(%(batch_id)s, %(lasts)s) AS claim
+
 -- name: read_batch
--- What a dispatch task works on: the channel, its share of the rate, and the contacts in their order.
-SELECT b.channel, b.share,
+-- What a dispatch task works on: the channel, its share of the rate, its claim, and the contacts in their order.
+SELECT b.channel, b.share, b.claim,
        coalesce(array_agg(c.contact_id ORDER BY c.place) FILTER (WHERE c.contact_id IS NOT NULL), '{}') AS contact_ids
 FROM reminders.batch b LEFT JOIN reminders.contact c USING (batch_id)
 WHERE b.batch_id = %(batch_id)s GROUP BY b.batch_id
@@ -11,7 +15,7 @@ SELECT account_id, language, channel, line, words FROM reminders.account_wording
 
 -- name: intend
 -- The intent: those contacts of the group that still qualify, under locks.
-SELECT attempt_id FROM reminders.intend(%(contact_ids)s, %(now)s, %(deadline_at)s)
+SELECT attempt_id FROM reminders.intend(%(contact_ids)s, %(claim)s, %(now)s, %(deadline_at)s)
 
 -- name: note_refusal
 -- A contact that a guard refused waits, and says so; the next cycle tries again.

@@ -27,3 +27,70 @@ WHERE a.ended_at IS NULL AND a.state = 'in_doubt'
 -- Accepted, and after 48 hours still without a final status.
 SELECT attempt_id FROM reminders.attempt
 WHERE ended_at IS NULL AND state = 'accepted' AND intended_at < %(now)s - interval '48 hours'
+
+-- name: events_to_apply
+-- Reports in the inbox that nobody has applied, with the attempt that each is about: by our reference, or by its id.
+SELECT e.provider_id, e.provider_status, coalesce(e.provider_code, '') AS provider_code, e.reference, e.received_at,
+       about.attempt_id, about.channel, about.known_id
+FROM reminders.provider_event e
+LEFT JOIN LATERAL (
+    SELECT a.attempt_id, a.channel, a.provider_id AS known_id
+    FROM reminders.contact c JOIN reminders.attempt a USING (contact_id)
+    WHERE c.reference = e.reference AND a.state <> 'not_contacted'
+    UNION ALL
+    SELECT a.attempt_id, a.channel, a.provider_id FROM reminders.attempt a
+    WHERE e.reference IS NULL AND a.channel IN ('sms', 'call') AND a.provider_id = e.provider_id
+    LIMIT 1) AS about ON true
+WHERE e.applied_at IS NULL ORDER BY e.received_at, e.provider_id LIMIT %(most)s
+
+-- name: note_applied
+-- These reports have been applied, or are about nothing of ours.
+UPDATE reminders.provider_event e SET applied_at = %(now)s
+FROM unnest(%(provider_ids)s::text[], %(provider_statuses)s::text[]) AS done (provider_id, provider_status)
+WHERE (e.provider_id, e.provider_status) = (done.provider_id, done.provider_status)
+
+-- name: doubtful_attempts
+-- Texts and calls since then of which the provider's id is not known, with the number that its list is asked by.
+SELECT attempt_id, channel, address, state, intended_at, deadline_at FROM reminders.attempt
+WHERE intended_at >= %(since)s AND state IN ('sending', 'in_doubt', 'unknown') AND provider_id IS NULL
+  AND channel <> 'email' AND address IS NOT NULL
+ORDER BY attempt_id
+
+-- name: missing_contacts
+-- Those of the provider's texts or calls that the ledger does not have.
+SELECT listed.provider_id FROM unnest(%(provider_ids)s::text[]) AS listed (provider_id)
+WHERE NOT EXISTS (SELECT FROM reminders.attempt a
+                  WHERE a.channel = %(channel)s AND a.provider_id = listed.provider_id)
+  AND NOT EXISTS (SELECT FROM reminders.found_contact f
+                  WHERE (f.channel, f.provider_id) = (%(channel)s, listed.provider_id))
+
+-- name: withdrawn_attempts
+-- Contacts that had not left the provider when last heard of, and of which the book has since cancelled or moved every
+-- visit; not by a book that changed too much at once to be believed.
+SELECT a.attempt_id, a.channel, a.provider_id FROM reminders.attempt a
+WHERE a.ended_at IS NULL AND a.state = 'accepted' AND a.channel <> 'email' AND a.provider_id IS NOT NULL
+  AND a.provider_status IN ('accepted', 'scheduled', 'queued', 'initiated')
+  AND NOT EXISTS (SELECT FROM reminders.active_hold h WHERE h.scope = 'book' AND h.scope_value IN ('*', a.account_id))
+  AND NOT EXISTS (
+      SELECT FROM reminders.reminder r
+      WHERE r.contact_id = a.contact_id AND NOT EXISTS (
+          SELECT FROM reminders.staged_appointment s
+          WHERE s.logical_date = (SELECT max(logical_date) FROM reminders.staged_appointment)
+            AND (s.account_id, s.appointment_id) = (r.account_id, r.appointment_id)
+            AND (s.status = 'cancelled' OR s.slot_at <> r.slot_at)))
+
+-- name: open_recovery
+-- The recovery whose list has not been read.
+SELECT recovery_id, missing_from, begun_at FROM reminders.recovery WHERE listed_at IS NULL
+
+-- name: note_found
+-- A text or call of ours that the ledger did not know.
+INSERT INTO reminders.found_contact (channel, provider_id, recovery_id, address_hash, address_masked, contacted_at,
+                                     provider_status)
+VALUES (%(channel)s, %(provider_id)s, %(recovery_id)s, %(address_hash)s, %(address_masked)s, %(contacted_at)s,
+        %(provider_status)s)
+ON CONFLICT DO NOTHING
+
+-- name: note_listed
+-- The list was read to its end.
+UPDATE reminders.recovery SET listed_at = %(now)s WHERE recovery_id = %(recovery_id)s AND listed_at IS NULL

@@ -114,3 +114,20 @@ LEFT JOIN reminders.hold h ON h.hold_id = r.hold_id AND r.state = 'held'
 LEFT JOIN reminders.verdict v ON v.verdict = r.deferred_for
 WHERE r.ended_at IS NULL AND r.state IN ('pending', 'held') AND r.deferred_for IS NOT NULL
 GROUP BY r.account_id, r.channel, h.hold_id, h.scope, h.scope_value, h.placed_by, h.why, v.meaning, r.deferred_for
+
+-- name: recoveries_in_force
+-- The recoveries whose hold is in force: whether the provider's list has been read, and what it had that the ledger lacked.
+SELECT r.hold_id, r.why, r.missing_from, r.begun_at, r.listed_at, count(f.provider_id) AS found,
+       count(*) FILTER (WHERE f.is_rebuilt) AS rebuilt
+FROM reminders.recovery r
+JOIN reminders.active_hold h USING (hold_id)
+LEFT JOIN reminders.found_contact f USING (recovery_id)
+GROUP BY r.recovery_id ORDER BY r.recovery_id
+
+-- name: doubts
+-- Contacts since then of which nobody can tell whether they were made, the next appointment first.
+SELECT a.attempt_id, a.state, a.reason, a.channel, a.intended_at, r.account_id, r.appointment_id, r.slot_at, r.step,
+       r.address_masked
+FROM reminders.attempt a JOIN reminders.reminder r USING (contact_id)
+WHERE a.intended_at > %(since)s AND a.state IN ('in_doubt', 'unknown')
+ORDER BY r.slot_at, a.attempt_id, r.reminder_id

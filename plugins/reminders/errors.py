@@ -5,6 +5,7 @@
     ├── PreflightError          the guards are not in the database, or the database has forgotten: nothing is sent
     ├── SchemaError             the ledger's schema is older, newer or half-applied
     ├── BookError               the booking database does not answer or does not have the agreed columns
+    ├── ClaimLost               another run of the task works on the batch now: this one contacts nobody any more
     ├── HoldError               a hold cannot be placed or released as asked; the message says what stands
     └── SendError               what became of one provider call
         ├── NeverContacted      proof that nobody was contacted: the attempt is given back and may be tried again
@@ -38,6 +39,10 @@ class SchemaError(RemindersError):
 
 class BookError(RemindersError):
     """The booking database cannot be read; the message names the connection and the object, never a password."""
+
+
+class ClaimLost(RemindersError):
+    """The batch is another task's now, or the time of the claim is over: nobody may be contacted under it."""
 
 
 class HoldError(RemindersError):

@@ -14,11 +14,13 @@ Act = Callable[[str], None]
 
 # The work of transactions that write, and the calls of a provider, in the order in which a cycle comes to them.
 TRANSACTIONS = (
+    "begin_recovery",
     "reserve_attempts",
     "stage",
     "merge",
     "triage",
     "plan",
+    "claim",
     "intend",
     "note_refusal",
     "record",
@@ -28,8 +30,11 @@ TRANSACTIONS = (
     "attempts_without_final_status",
     "attempts_to_poll",
     "note_status",
+    "note_applied",
+    "note_found",
+    "hold_everything",
 )
-CALLS = ("send", "status")
+CALLS = ("send", "status", "list", "cancel")
 POINTS = tuple(
     f"{work}.{point}"
     for works, points in ((TRANSACTIONS, ("before_commit", "committed")), (CALLS, ("before", "answered")))

@@ -136,3 +136,16 @@ class Acceptance:
     provider_id: str
     provider_status: str
     is_delivered: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A text or call as the provider's own list has it: `address` is the number (E.164) that it went to, `created_at`
+    (timezone-aware) when the provider took it, `status` and `code` the provider's words."""
+
+    channel: Channel
+    provider_id: str
+    address: str = field(repr=False)
+    created_at: datetime
+    status: str
+    code: str

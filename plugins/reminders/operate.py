@@ -1,7 +1,7 @@
-"""The operator's command: `python -m reminders.operate holds|hold|release|drop|turn-down|rehearse`.
+"""The operator's command: `python -m reminders.operate holds|doubts|hold|release|drop|turn-down|rehearse`.
 
 It reads the connections `ledger_db_operator` and, to rehearse, `ledger_db`, `booking_db` and the key of the address
-hashes, from the same AIRFLOW_CONN_* and AIRFLOW_VAR_* that the tasks read. It prints account ids and figures only.
+hashes, from the same AIRFLOW_CONN_* and AIRFLOW_VAR_* that the tasks read. It prints ids, figures and masked addresses.
 """
 
 from __future__ import annotations
@@ -18,14 +18,17 @@ import psycopg
 from tabulate import tabulate
 
 from reminders.addresses import checked_secret
+from reminders.cycle.doubts import LIST_SETTLES_IN
 from reminders.cycle.rehearse import rehearse
 from reminders.errors import ConfigurationError, HoldError, RemindersError
 from reminders.store.book import read_book
 from reminders.store.holds import Holds, LetGo
 from reminders.store.ledger import Ledger
 from reminders.store.logins import connection_parameters
+from reminders.store.session import Row
 
 SECRET = "AIRFLOW_VAR_REMINDERS_ADDRESS_SECRET"
+DOUBTS_OF = timedelta(days=7)
 SCOPES = ("all", "channel", "account", "cycle")
 AGES = ("fresh", "to 1 hour", "to 6 hours", "to 1 day", "older")
 
@@ -34,6 +37,7 @@ def parser() -> argparse.ArgumentParser:
     command = argparse.ArgumentParser(prog="python -m reminders.operate", description="Stop contacts, and let them go.")
     actions = command.add_subparsers(dest="action", required=True, metavar="ACTION")
     actions.add_parser("holds", help="list what is in force")
+    actions.add_parser("doubts", help="list the week's contacts of which nobody can tell whether they were made")
     hold = actions.add_parser("hold", help="stop everything, a channel, an account or a cycle, within a second")
     hold.add_argument("scope", choices=SCOPES)
     hold.add_argument("value", nargs="?", default="", help="the channel, the account, or the cycle's logical date")
@@ -81,6 +85,8 @@ def run(arguments: Sequence[str] | None, environment: Mapping[str, str], now: da
         holds = Holds(connection)
         if chosen.action == "holds":
             return listed(holds, now)
+        if chosen.action == "doubts":
+            return doubted(holds, now)
         if chosen.action == "hold":
             return placed(holds, chosen, now)
         return let_go(holds, chosen, now)
@@ -121,6 +127,40 @@ def listed(holds: Holds, now: datetime) -> str:
     if not rows:
         return "no hold is in force"
     names = ["hold", "stops", "reminders", "first expires", "placed by", "at (UTC)", "review at", "why"]
+    table = tabulate(rows, headers=names, tablefmt="simple", disable_numparse=True)
+    return "\n".join([table, *(recovering(row) for row in holds.recoveries())])
+
+
+def recovering(row: Row) -> str:
+    """How far the recovery has come that a hold waits for."""
+    since = f"hold {row['hold_id']} recovers what the ledger lacks since {moment(row['missing_from'])} UTC: "
+    if row["listed_at"] is None:
+        return f"{since}the provider's list is read from {moment(row['begun_at'] + LIST_SETTLES_IN)} UTC on"
+    return (
+        f"{since}the provider knew {row['found']} contacts more, {row['rebuilt']} of them of reminders that waited; "
+        f"release it after a cycle that began after {moment(row['listed_at'])} UTC"
+    )
+
+
+def doubted(holds: Holds, now: datetime) -> str:
+    """The week's contacts in doubt or unknown as a table, or that there is none."""
+    rows = [
+        [
+            row["attempt_id"],
+            row["state"],
+            row["account_id"],
+            row["appointment_id"],
+            moment(row["slot_at"]),
+            f"{row['step']} {row['channel']}",
+            row["address_masked"],
+            moment(row["intended_at"]),
+            row["reason"],
+        ]
+        for row in holds.doubts(now - DOUBTS_OF)
+    ]
+    if not rows:
+        return "no contact of the last 7 days is in doubt"
+    names = ["attempt", "state", "account", "appointment", "starts (UTC)", "step", "address", "at (UTC)", "why"]
     return tabulate(rows, headers=names, tablefmt="simple", disable_numparse=True)
 
 

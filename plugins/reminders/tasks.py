@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Asset, BaseHook, Variable, get_current_context, task
-from airflow.sdk.exceptions import AirflowRuntimeError
+from airflow.sdk.exceptions import AirflowFailException, AirflowRuntimeError
 
 from reminders.capacity import BATCHES, DISPATCH_TIME_LIMIT, RATES, most_contacts
 from reminders.errors import ConfigurationError
@@ -226,22 +226,66 @@ def failed_upstream(context: Any) -> list[str]:
 
 
 @task
-def poll_accepted() -> dict[str, int]:
-    """Ask the provider how accepted texts and calls ended; returns counts."""
-    from reminders.channels.telephony import final_status
-    from reminders.cycle.reconcile import poll
-
-    with ledger_db() as ledger:
-        return poll(ledger, twilio().status, final_status, now())
-
-
-@task
 def close_dead_attempts() -> dict[str, int]:
     """Move attempts past their deadline into doubt, and old doubt to unknown; returns counts."""
     from reminders.cycle.reconcile import close_dead
 
     with ledger_db() as ledger:
         return close_dead(ledger, now())
+
+
+@task
+def resolve_doubts() -> dict[str, int]:
+    """Apply the inbox's reports, and look up in the provider's list what is in doubt; returns counts."""
+    from reminders.channels.telephony import final_status
+    from reminders.cycle.doubts import apply_events, settle
+    from reminders.store.evidence import Evidence
+
+    with ledger_db() as ledger:
+        evidence = Evidence(ledger.connection)
+        applied = apply_events(ledger, evidence, final_status, now())
+        return {**applied, **settle(ledger, evidence, twilio().listed, final_status, now())}
+
+
+@task
+def poll_accepted() -> dict[str, int]:
+    """Cancel at the provider what nobody needs, and ask how accepted texts and calls ended; returns counts."""
+    from reminders.channels.telephony import final_status
+    from reminders.cycle.reconcile import cancel_withdrawn, poll
+    from reminders.store.evidence import Evidence
+
+    provider = twilio()
+    with ledger_db() as ledger:
+        cancelled = cancel_withdrawn(Evidence(ledger.connection), provider.cancel)
+        return {**cancelled, **poll(ledger, provider.status, final_status, now())}
+
+
+@task
+def recover_forgotten() -> dict[str, int]:
+    """Read the provider's list for a ledger that has forgotten; returns how many contacts it lacked."""
+    from reminders.channels.telephony import final_status
+    from reminders.cycle.recovery import recover
+    from reminders.store.evidence import Evidence
+
+    with ledger_db() as ledger:
+        evidence = Evidence(ledger.connection)
+        return recover(ledger, evidence, twilio().listed, final_status, address_secret(), now())
+
+
+@task
+def audit() -> dict[str, Any]:
+    """Hold yesterday's ledger against the provider's list, and ask for every promise; fails when one was broken."""
+    from reminders.channels.telephony import final_status
+    from reminders.cycle.audit import Provider
+    from reminders.cycle.audit import audit as audit_ledger
+
+    provider = twilio()
+    with ledger_db() as ledger:
+        found = audit_ledger(ledger, Provider(provider.listed, provider.status, final_status), now())
+    if found["breaches"]:
+        # Not tried again: a person has to look.
+        raise AirflowFailException(f"the audit holds everything: {found['breaches']}")
+    return found
 
 
 def wall_clock() -> Clock:

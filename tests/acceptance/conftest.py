@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from local.airflow import Airflow, Run
+from local.airflow import CYCLE, Airflow, Run
 from local.databases import create_databases
 from local.environment import PERSONS, for_components, kept_secrets, programs, whole_environment
 from local.environment import Ports as PortNumbers
@@ -131,20 +131,20 @@ class Deployment:
     def wait_for(self, what: str, is_so: Callable[[], bool]) -> None:
         self.airflow.processes.wait_for(what, is_so, self.patience)
 
-    def ended(self, run: Run) -> Run:
+    def ended(self, run: Run, dag_id: str = CYCLE) -> Run:
         """The run when it has ended; fails when that takes too long."""
         found = [run]
 
         def has_ended() -> bool:
-            found[0] = self.airflow.run(run.run_id)
+            found[0] = self.airflow.run(run.run_id, dag_id)
             return found[0].has_ended
 
         self.wait_for(f"run {run.run_id}", has_ended)
         return found[0]
 
-    def by_hand(self) -> Run:
-        """One cycle without a logical date, to its end."""
-        return self.ended(self.airflow.trigger())
+    def by_hand(self, dag_id: str = CYCLE) -> Run:
+        """One cycle, or run of another DAG, without a logical date, to its end."""
+        return self.ended(self.airflow.trigger(dag_id), dag_id)
 
     def command(self, *arguments: str) -> None:
         """An `airflow` command, to its end."""

@@ -11,6 +11,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import psutil  # type: ignore[import-untyped]
+import psycopg
 import pytest
 
 from local.airflow import Run
@@ -58,11 +59,17 @@ def test_a_cycle_emails_texts_and_calls_once(deployment: Deployment) -> None:
     deployment.book("mail", "clinic", 40 * HOUR, email="canary.mail@example.com")
     deployment.book("text", "clinic", 23 * HOUR, phone=TEXT)
     deployment.book("call", "calls-only", 3.5 * HOUR, phone=CALL)
-    for dag_id in deployment.airflow.dag_ids():
+    for dag_id in ("send_due_reminders", "reconcile_deliveries"):
         deployment.airflow.unpause(dag_id)
     run = deployment.by_hand()
     assert run.state == "success", deployment.airflow.tasks(run.run_id)
     assert reached(deployment) == EXPECTED
+
+
+def test_the_audit_finds_nothing_to_hold(deployment: Deployment) -> None:
+    deployment.airflow.unpause("audit_ledger")
+    assert deployment.by_hand("audit_ledger").state == "success"
+    deployment.airflow.pause("audit_ledger")
 
 
 def test_run_again_by_hand_nobody_is_contacted_twice(deployment: Deployment) -> None:
@@ -273,16 +280,21 @@ def worker_at(deployment: Deployment, port: int) -> psutil.Process:
     raise AssertionError("no task waits for the network")
 
 
-def test_without_its_mark_nothing_is_sent_until_a_person_says_so(deployment: Deployment) -> None:
+def test_without_its_mark_all_is_held_until_the_provider_was_asked_and_a_person_says_so(deployment: Deployment) -> None:
     deployment.pause()
     deployment.change("airflow", "DELETE FROM variable WHERE key = 'reminders_mark'")
     deployment.book("mark", "clinic", 23 * HOUR, phone=MARK)
     deployment.airflow.unpause("send_due_reminders")
     run = deployment.by_hand()
-    assert (run.state, deployment.states(run)["preflight"]) == ("failed", "failed")
-    assert "set the Variable reminders_mark to accept" in deployment.logs(run)
+    assert run.state == "success"
+    assert "everything is held until the provider's list has been read" in deployment.logs(run)
     assert ("sms", MARK) not in reached(deployment)
-    deployment.command("variables", "set", "reminders_mark", "accept")
+    with pytest.raises(psycopg.errors.CheckViolation, match="provider's list"):
+        deployment.release_all()
+    deployment.change("ledger", "UPDATE reminders.recovery SET begun_at = begun_at - interval '11 minutes'")
+    assert deployment.by_hand("reconcile_deliveries").state == "success"
+    assert deployment.by_hand().state == "success"
+    deployment.release_all()
     assert deployment.by_hand().state == "success"
     assert was_reached_once(deployment, ("sms", MARK))
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 DAGS = Path(__file__).parents[2] / "dags"
-EXPECTED = {"send_due_reminders", "reconcile_deliveries"}
+EXPECTED = {"send_due_reminders", "reconcile_deliveries", "audit_ledger"}
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ NOW = "reminders.ledger_clock()"
 PLANNED_AT = WEDNESDAY_2PM + 15 * MINUTE
 # The last contact that was planned: nobody has tried it.
 PLANNED = "contact_id = (SELECT max(contact_id) FROM reminders.contact)"
+CLAIM = f"(SELECT b.claim FROM reminders.batch b JOIN reminders.contact USING (batch_id) WHERE {PLANNED})"
 PLANNED_ADDRESS = f"address_hash = (SELECT address_hash FROM reminders.contact WHERE {PLANNED})"
 EVENT = "INSERT INTO reminders.provider_event (provider_id, provider_status) VALUES ('SM1', 'sent')"
 RELEASED_AN_HOUR_AGO = (
@@ -18,6 +19,7 @@ RELEASED_AN_HOUR_AGO = (
     f" VALUES ('channel', 'call', 'Ana', 'a look', {NOW}, {NOW} - interval '1 hour', 'Ana')"
 )
 HOLD = f"INSERT INTO reminders.hold (scope, placed_by, why, review_at) VALUES ('all', 'Ana', 'a look', {NOW})"
+LOSS = f"SELECT reminders.begin_recovery('a loss', 'Ana', false, {NOW}, 0)"
 # Of two contacts of an address, a minute and a half apart, neither gap nor cap refuses the second.
 GENEROUS = (
     "UPDATE reminders.account_policy SET phone_gap = '1 minute', phone_daily_cap = 9, phone_weekly_cap = 9",
@@ -45,15 +47,21 @@ def lock(at: str = NOW) -> str:
     return f"SELECT reminders.lock_for_intent(ARRAY(SELECT contact_id FROM reminders.contact WHERE {PLANNED}), {at})"
 
 
+def claim(lasts: str = "4 minutes") -> str:
+    """A task takes the batch of the planned contact."""
+    return f"SELECT reminders.claim_batch(batch_id, '{lasts}') FROM reminders.contact WHERE {PLANNED}"
+
+
 def attempt(*locks: str, **changed: str) -> Statements:
     """An intent that asks nothing, as of a careless deploy: for the planned contact, with `changed` columns (SQL)."""
     columns = {
         "contact_id": "contact_id", "account_id": "account_id", "channel": "channel", "address_hash": "address_hash",
         "address": "'x'", "address_country": "'GB'", "address_type": "'mobile'", "zone": "zone",
-        "local_day": f"({NOW} AT TIME ZONE zone)::date", "book_read_at": NOW, "intended_at": NOW,
+        "local_day": f"({NOW} AT TIME ZONE zone)::date", "book_read_at": NOW, "intended_at": NOW, "claim": CLAIM,
         "deadline_at": f"{NOW} + interval '1 minute'",
     }  # fmt: skip
     return (
+        claim(),
         *(locks or (lock(),)),
         "INSERT INTO reminders.contact_guard (contact_id, account_id, address_hash, slot_at, step)"
         " SELECT c.contact_id, c.account_id, c.address_hash, r.slot_at, r.step FROM reminders.contact c"

@@ -117,7 +117,7 @@ class Scene:
         self.book[appointment_id] = replace(self.book[appointment_id], **changes)
         return self
 
-    def _read(self, from_at: datetime, until_at: datetime, appointment_ids: list[str]) -> Iterator[dict[str, Any]]:
+    def read(self, from_at: datetime, until_at: datetime, appointment_ids: list[str]) -> Iterator[dict[str, Any]]:
         for row in self.book.values():
             if from_at <= row.starts_at < until_at or row.appointment_id in appointment_ids:
                 yield row.row()
@@ -126,7 +126,7 @@ class Scene:
         """A cycle up to its plan; returns the batch ids."""
         date = logical_date or self.now
         preflight(self.ledger, ACCEPT, lambda _: None, secret_fingerprint(SECRET), self.now)
-        extract(self.ledger, self._read, date, self.now, SECRET)
+        extract(self.ledger, self.read, date, self.now, SECRET)
         if not self.has_new_accounts:
             self.owner.execute(KNOWN_ACCOUNTS, {"seen_at": self.now - timedelta(days=7)})
         self.ledger.merge(date, kind, True, self.now)

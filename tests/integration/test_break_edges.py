@@ -79,7 +79,7 @@ def test_no_error_of_the_ledger_shows_a_row_in_a_traceback(scene: Scene) -> None
     scene.at(WEDNESDAY_2PM).booked(Booked(TEXT_IS_DUE))
     scene.owner.execute("ALTER TABLE reminders.staged_appointment ADD CONSTRAINT nobody CHECK (client_name = '')")
     with pytest.raises(psycopg.Error) as staging:
-        extract(scene.ledger, scene._read, scene.now, scene.now, SECRET)
+        extract(scene.ledger, scene.read, scene.now, scene.now, SECRET)
     scene.owner.execute("ALTER TABLE reminders.staged_appointment DROP CONSTRAINT nobody")
     batches = scene.prepare()
     scene.owner.execute("ALTER TABLE reminders.attempt ALTER address TYPE varchar(3)")

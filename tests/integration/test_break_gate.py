@@ -127,7 +127,7 @@ def test_clearing_the_runs_that_failed_does_not_make_the_gap_unseen(scene: Scene
     red = [WEDNESDAY_2PM - 10 * MINUTE, WEDNESDAY_2PM - 5 * MINUTE]
     for date in red:
         scene.at(date)
-        extract(scene.ledger, scene._read, date, date, SECRET)
+        extract(scene.ledger, scene.read, date, date, SECRET)
         scene.ledger.merge(date, "scheduled", True, date)
         scene.ledger.close(date, False, date)
     scene.at(WEDNESDAY_2PM)

@@ -142,7 +142,7 @@ def test_an_appointment_without_a_start_is_heard_of(scene: Scene) -> None:
     held_evening(scene, 1)
     row = scene.book["a0"].row()
     row["starts_at"] = None
-    scene._read = lambda *_: iter([row])  # type: ignore[method-assign]
+    scene.read = lambda *_: iter([row])  # type: ignore[method-assign]
     scene.cycle()
     assert scene.states()["a0", 1] == ("cancelled", "not_in_book")
 
@@ -239,7 +239,7 @@ class RealBook:
             " ('d', 'clinic', 'Ben', 'ben@example.com', '+442079460019', 'UTC', 'en')"
         )
         self.appointment("good", "c", VISIT)
-        scene._read = self.read  # type: ignore[method-assign]
+        scene.read = self.read  # type: ignore[method-assign]
 
     def appointment(self, name: str, client: str, starts_at: Any) -> None:
         self.owner.execute(

@@ -26,11 +26,13 @@ FROM reminders.contact_member m WHERE m.reminder_id = r.reminder_id AND r.state 
 """
 ATTEMPT = """
 INSERT INTO reminders.attempt (contact_id, account_id, channel, address_hash, address, address_country, address_type,
-                               zone, local_day, book_read_at, intended_at, deadline_at)
-SELECT contact_id, account_id, coalesce(%(channel)s, channel), coalesce(%(hash)s, address_hash), 'x', 'GB', 'mobile',
-       coalesce(%(zone)s, zone), %(now)s::date, %(now)s, %(now)s, %(now)s::timestamptz + interval '1 minute'
-FROM reminders.contact ORDER BY contact_id DESC LIMIT 1
+                               zone, local_day, book_read_at, claim, intended_at, deadline_at)
+SELECT contact_id, account_id, coalesce(%(channel)s, contact.channel), coalesce(%(hash)s, address_hash), 'x', 'GB', 'mobile',
+       coalesce(%(zone)s, zone), %(now)s::date, %(now)s, claim,
+       %(now)s, %(now)s::timestamptz + interval '1 minute'
+FROM reminders.contact JOIN reminders.batch USING (batch_id) ORDER BY contact_id DESC LIMIT 1
 """
+CLAIM = "SELECT reminders.claim_batch(batch_id, '4 minutes') FROM reminders.batch"
 
 
 def as_role(scene: Scene, role: str, *statements: str, **values: Any) -> str:
@@ -38,6 +40,7 @@ def as_role(scene: Scene, role: str, *statements: str, **values: Any) -> str:
     filled = {"now": scene.now, "channel": None, "hash": None, "zone": None, **values}
     try:
         with scene.owner.transaction():
+            scene.owner.execute(CLAIM)
             scene.owner.execute(f"SET LOCAL ROLE reminders_{role}")
             for statement in statements:
                 scene.owner.execute(statement, filled)

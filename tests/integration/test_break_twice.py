@@ -30,7 +30,7 @@ def test_a_number_that_changed_in_the_stage_after_the_plan_is_checked_for_an_opt
     scene.at(WEDNESDAY_2PM).booked(Booked(TEXT_IS_DUE, client_email=None, client_phone=OLD))
     batches = scene.prepare()
     scene.changed(client_phone=NEW)
-    extract(scene.ledger, scene._read, WEDNESDAY_2PM, scene.now, SECRET)
+    extract(scene.ledger, scene.read, WEDNESDAY_2PM, scene.now, SECRET)
     scene.send(batches)
     assert [c.address for c in scene.reached] == []
 
@@ -41,7 +41,7 @@ def test_a_number_that_changed_in_the_stage_after_the_plan_is_not_texted_twice(s
     scene.at(WEDNESDAY_2PM).booked(Booked(TEXT_IS_DUE, client_email=None, client_phone=OLD))
     batches = scene.prepare()
     scene.changed(client_phone=NEW)
-    extract(scene.ledger, scene._read, WEDNESDAY_2PM, scene.now, SECRET)
+    extract(scene.ledger, scene.read, WEDNESDAY_2PM, scene.now, SECRET)
     scene.send(batches)
     scene.book.clear()
     scene.booked(Booked(TEXT_IS_DUE, "imported-again", client_email=None, client_phone=NEW))
@@ -56,7 +56,7 @@ def test_a_backfill_beside_a_cycle_never_mixes_one_number_with_another_s_hash(sc
     scene.prepare(WEDNESDAY_2PM - 10 * MINUTE, kind="backfill")
     scene.changed(client_phone=OLD)
     date = WEDNESDAY_2PM
-    extract(scene.ledger, scene._read, date, scene.now, SECRET)
+    extract(scene.ledger, scene.read, date, scene.now, SECRET)
     scene.ledger.merge(date, "scheduled", True, scene.now)
     scene.changed(client_phone=NEW)
     scene.prepare(WEDNESDAY_2PM - 5 * MINUTE, kind="backfill")

@@ -22,11 +22,12 @@ FROM reminders.contact_member m WHERE m.reminder_id = r.reminder_id
 """
 ATTEMPT = """
 INSERT INTO reminders.attempt (contact_id, account_id, channel, address_hash, address, address_country, address_type,
-                               zone, local_day, book_read_at, intended_at, deadline_at)
-SELECT contact_id, account_id, channel, address_hash, 'x', %(country)s, %(type)s, zone, %(now)s::date, %(read_at)s,
-       %(now)s, %(now)s::timestamptz + interval '1 minute'
-FROM reminders.contact
+                               zone, local_day, book_read_at, claim, intended_at, deadline_at)
+SELECT contact_id, account_id, contact.channel, address_hash, 'x', %(country)s, %(type)s, zone, %(now)s::date,
+       %(read_at)s, claim, %(now)s, %(now)s::timestamptz + interval '1 minute'
+FROM reminders.contact JOIN reminders.batch USING (batch_id)
 """
+CLAIM = "SELECT reminders.claim_batch(batch_id, '4 minutes') FROM reminders.batch"
 
 
 def attempt_without_asking(scene: Scene, guarded: bool = True, limited: bool = True, **changes: Any) -> str:
@@ -35,6 +36,7 @@ def attempt_without_asking(scene: Scene, guarded: bool = True, limited: bool = T
     try:
         with scene.owner.transaction():
             scene.owner.execute("SET LOCAL ROLE reminders_dispatcher")
+            scene.owner.execute(CLAIM)
             if limited:
                 scene.owner.execute(LIMITS, values)
             if guarded:

@@ -291,7 +291,7 @@ def test_the_book_changes_between_plan_and_intent(
     if is_merged:
         scene.prepare(WEDNESDAY_2PM + MINUTE)
     else:
-        extract(scene.ledger, scene._read, WEDNESDAY_2PM, scene.now, SECRET)
+        extract(scene.ledger, scene.read, WEDNESDAY_2PM, scene.now, SECRET)
     scene.send(batches)
     assert scene.reached == []
     rows = scene.owner.execute("SELECT state FROM reminders.reminder WHERE step = 2 AND slot_at = %s", (TEXT_IS_DUE,))

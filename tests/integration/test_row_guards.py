@@ -18,9 +18,11 @@ from reminders.store.ledger import Ledger
 from tests.databases import SharedServer, fill_ledger
 from tests.integration.careless import (
     AT_TEN_IN_THE_EVENING,
+    CLAIM,
     EVENT,
     GENEROUS,
     HOLD,
+    LOSS,
     NOW,
     PLANNED,
     PLANNED_ADDRESS,
@@ -31,6 +33,7 @@ from tests.integration.careless import (
     again,
     attempt,
     call,
+    claim,
     lock,
     of,
     reminder,
@@ -154,8 +157,19 @@ REFUSALS = [
         attempt(address_type="'shared_cost'"),
     ), also="country_permitted, for a number without country"),
     Refusal("attempt.fenced", DISPATCHER, (attempt(),), before=(AT_TEN_IN_THE_EVENING,), raised="not_in_quiet_hours"),
+    Refusal("attempt.claimed", DISPATCHER, (
+        attempt(claim="NULL"),
+        # Another task has the batch since.
+        attempt(claim=f"{CLAIM} - 1"),
+        attempt(claim(lasts="-1 second"), lock()),
+    ), raised="batch_is_claimed"),
     Refusal("attempt.gated", DISPATCHER, (attempt(),), before=("UPDATE reminders.cycle SET judged_at = NULL",),
             raised="cycle_was_judged"),
+    Refusal("attempt.checked_first", DISPATCHER, (attempt(),),
+            before=("UPDATE reminders.ledger_mark SET checked_identity = 'another'",), raised="ledger_was_checked"),
+    Refusal("rebuilt_is_no_intent", DISPATCHER, (attempt(is_rebuilt="true"),),
+            before=("GRANT INSERT (is_rebuilt) ON reminders.attempt TO reminders_dispatcher",),
+            also="rights: only a recovery may write the column is_rebuilt, which is granted here first"),
     # How an attempt moves
     Refusal("attempt.attempt_moves_forward", DISPATCHER, (
         ("UPDATE reminders.attempt SET state = 'not_contacted' WHERE state = 'delivered'",),
@@ -198,6 +212,16 @@ REFUSALS = [
         " VALUES ('\\x01', '*', 'bad_address'), ('\\x01', '*', 'opted_out')",
     ),), also="address_not_suppressed: either row silences the address"),
     Refusal("one_hold_for_a_scope", OPERATOR, ((HOLD, HOLD),)),
+    Refusal("hold.recovered_first", OPERATOR, (
+        (f"UPDATE reminders.hold SET released_at = {NOW}, released_by = 'Ana' WHERE scope = 'all'",),
+    ), before=(LOSS,), raised="recovered_first"),
+    Refusal("list_is_settled", DISPATCHER, (
+        ("UPDATE reminders.recovery SET listed_at = begun_at + interval '9 minutes'",),
+    ), before=(LOSS,)),
+    Refusal("one_open_recovery", OWNER, (
+        (f"INSERT INTO reminders.recovery (hold_id, why, has_forgotten, missing_from, begun_at)"
+         f" SELECT hold_id, 'a loss', false, {NOW}, {NOW} FROM reminders.recovery",),
+    ), before=(LOSS,)),
     Refusal("hold.released_once", OPERATOR, (
         (f"UPDATE reminders.hold SET released_at = {NOW}, released_by = 'Ana'",
          "UPDATE reminders.hold SET released_by = 'Bo'"),

@@ -76,7 +76,7 @@ def backfill(scene: Scene, ticks: list[datetime], *ledgers: Ledger) -> None:
 
     def work(ledger: Ledger) -> None:
         for tick in taken():
-            extract(ledger, scene._read, tick, scene.now, SECRET)
+            extract(ledger, scene.read, tick, scene.now, SECRET)
             ledger.merge(tick, "backfill", True, scene.now)
             ledger.triage(tick, "backfill", scene.now)
 

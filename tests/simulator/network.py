@@ -16,6 +16,8 @@ from .resources import Call, Callback, Message, spoken
 # In seconds of progress. Texts leave and phones ring at once, so that the log is complete when the answer is read.
 _TEXT_DELIVERED = 2.0
 _TEXT_FAILED = 1.0
+# How long a call waits at the provider, which takes one a second.
+_CALL_QUEUED = 0.0
 _CALL_ANSWERED = 3.0
 _CALL_ENDED = 15.0
 _CALL_REFUSED = 1.0
@@ -196,12 +198,12 @@ class PhoneNetwork:
             call.dialed_at = now
             self._agenda.after(_CALL_REFUSED, lambda: self._end_call(call, outcome))
             return call
-        self._agenda.after(0, lambda: self._ring(call))
+        self._agenda.after(_CALL_QUEUED, lambda: self._ring(call))
         if outcome == "no-answer":
-            self._agenda.after(order.timeout, lambda: self._end_call(call, outcome))
+            self._agenda.after(_CALL_QUEUED + order.timeout, lambda: self._end_call(call, outcome))
         else:
-            self._agenda.after(_CALL_ANSWERED, lambda: self._answer(call))
-            self._agenda.after(_CALL_ENDED, lambda: self._end_call(call, outcome))
+            self._agenda.after(_CALL_QUEUED + _CALL_ANSWERED, lambda: self._answer(call))
+            self._agenda.after(_CALL_QUEUED + _CALL_ENDED, lambda: self._end_call(call, outcome))
         return call
 
     def _ring(self, call: Call) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -137,7 +138,7 @@ def test_another_host_gets_the_same_paths(base_url: str, url: str) -> None:
 
 
 @pytest.mark.parametrize("channel", ["text", "call"])
-def test_the_last_check_is_right_before_the_request_and_can_decline_it(channel: str) -> None:
+def test_the_last_check_can_decline_before_a_connection_is_made(channel: str) -> None:
     provider = Provider()
 
     def last_check() -> None:
@@ -148,6 +149,27 @@ def test_the_last_check_is_right_before_the_request_and_can_decline_it(channel: 
     with pytest.raises(NeverContacted, match="too_late"):
         getattr(twilio(provider), channel)(CONTACT, CONTACT.expires_at, lambda: None)
     assert provider.requests == []
+
+
+@pytest.mark.parametrize("channel", ["text", "call"])
+def test_the_last_check_is_asked_again_when_the_connection_stands(channel: str) -> None:
+    """On a real socket: the server takes the connection, then the check declines, and not a byte arrives."""
+    answers = iter([None, NeverContacted("deadline_passed", retry_after=0)])
+
+    def last_check() -> None:
+        if refusal := next(answers):
+            raise refusal
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(10)
+        client = Twilio(SID, TOKEN, f"http://127.0.0.1:{server.getsockname()[1]}", from_sms="+1", from_call="+1")
+        with pytest.raises(NeverContacted, match="deadline_passed"):
+            getattr(client, channel)(CONTACT, NOW, last_check)
+        connection, _ = server.accept()
+        with connection:
+            connection.settimeout(10)
+            assert connection.recv(1) == b""
+    assert list(answers) == []
 
 
 @pytest.mark.parametrize(("channel", "missing"), [("text", "from_sms"), ("call", "from_call")])

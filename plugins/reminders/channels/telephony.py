@@ -7,7 +7,10 @@ message or a call has no idempotency key, so nothing is ever repeated here: no r
 from __future__ import annotations
 
 import logging
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -22,19 +25,45 @@ from reminders import wording
 from reminders.channels import LastCheck, WordingOf, house_wording, refuse_if_too_late, rendered
 from reminders.channels.twilio_codes import classify, final_status
 from reminders.errors import ConfigurationError, Doubtful, Misconfigured, NeverContacted, SendError
-from reminders.model import Acceptance, Channel, Contact
+from reminders.model import Acceptance, Channel, Contact, Listed
 
 __all__ = ["HttpxClient", "Twilio", "classify", "final_status"]
 
 CONNECT_TIMEOUT = 5.0
 READ_TIMEOUT = 15.0
 LONGEST_VALIDITY = 36_000  # Twilio, Message resource, ValidityPeriod
+LIST_PAGE = 1000  # Twilio, PageSize
+LIST_SLACK = timedelta(days=1)
 SHORTEST_RETRY = 1.0
 LONGEST_RETRY = 3_600.0
 
 # They print URLs and list filters, which hold phone numbers.
 for _name in ("twilio", "twilio.http_client", "httpx", "httpcore"):
     logging.getLogger(_name).setLevel(logging.WARNING)
+
+
+# Twilio's interface has no place for it, and threads share the client.
+_LAST_CHECK: ContextVar[LastCheck | None] = ContextVar("last_check", default=None)
+
+
+@contextmanager
+def checked_last(last_check: LastCheck) -> Iterator[None]:
+    """Each request in this block asks `last_check` when its connection stands, directly before its first byte."""
+    token = _LAST_CHECK.set(last_check)
+    try:
+        yield
+    finally:
+        _LAST_CHECK.reset(token)
+
+
+def _before_the_first_byte(last_check: LastCheck) -> Callable[[str, Any], None]:
+    """The check as httpx's trace extension, which httpcore asks at each step of a request."""
+
+    def traced(step: str, _info: Any) -> None:
+        if step.endswith(".send_request_headers.started"):
+            last_check()
+
+    return traced
 
 
 class HttpxClient(HttpClient):
@@ -74,9 +103,16 @@ class HttpxClient(HttpClient):
 
         `timeout` and `allow_redirects` are part of Twilio's interface and are not heeded.
         """
+        last_check = _LAST_CHECK.get()
         try:
             answer = self._client.request(
-                method.upper(), self._url(uri), params=_set(params), data=_set(data), headers=headers, auth=auth
+                method.upper(),
+                self._url(uri),
+                params=_set(params),
+                data=_set(data),
+                headers=headers,
+                auth=auth,
+                extensions={"trace": _before_the_first_byte(last_check)} if last_check else None,
             )
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError) as error:
             failure: SendError = NeverContacted("not_connected", type(error).__name__)
@@ -164,7 +200,8 @@ class Twilio:
     def text(self, contact: Contact, now: datetime, last_check: LastCheck) -> Acceptance:
         """Send the contact's text, which dies unsent when the contact expires (error 30036).
 
-        `last_check` raises to decline and is asked last before the request. Raises a leaf of `SendError`.
+        `last_check` raises to decline. It is asked before a connection is made, and again when that stands, directly
+        before the first byte of the request. Raises a leaf of `SendError`.
         """
         refuse_if_too_late(contact, now)
         if self._from_sms is None and self._messaging_service_sid is None:
@@ -179,8 +216,7 @@ class Twilio:
             fields["from_"] = self._from_sms
         if self._messaging_service_sid:
             fields["messaging_service_sid"] = self._messaging_service_sid
-        last_check()
-        return _accepted(_asked(lambda: self._client.messages.create(**fields)))
+        return _accepted(_asked_last(last_check, lambda: self._client.messages.create(**fields)))
 
     def call(self, contact: Contact, now: datetime, last_check: LastCheck) -> Acceptance:
         """Place the contact's call, with its words in the request. As `text` in all else."""
@@ -193,19 +229,53 @@ class Twilio:
             "twiml": rendered(lambda: wording.call(contact, self._wording_of(contact.account_id))),
             **self._callback(contact),
         }
-        last_check()
-        return _accepted(_asked(lambda: self._client.calls.create(**fields)))
+        return _accepted(_asked_last(last_check, lambda: self._client.calls.create(**fields)))
 
     def status(self, channel: Channel, provider_id: str) -> tuple[str, str]:
         """The provider's present status of a text or call, and its error code or ''. Raises a leaf of `SendError`."""
         if channel is Channel.EMAIL:
             raise ValueError("an email's delivery is known when it is handed over")
-        texts, calls = self._client.messages, self._client.calls
-        resource = texts if channel is Channel.SMS else calls
-        found = _asked(lambda: resource(provider_id).fetch())
+        found = _asked(lambda: self._resource(channel)(provider_id).fetch())
         if not found.status:
             raise Doubtful("unreadable_answer")
         return str(found.status), str(getattr(found, "error_code", None) or "")
+
+    def cancel(self, channel: Channel, provider_id: str) -> None:
+        """Ask the provider not to make a text or call that it took. Raises a `SendError` when it is too late."""
+        _asked(lambda: self._resource(channel)(provider_id).update(status="canceled"))
+
+    def listed(self, channel: Channel, since: datetime, to: str | None = None) -> list[Listed]:
+        """Every text or call that the provider took from our senders since then, to one number where given.
+
+        All pages are read, so that the list is complete, or a leaf of `SendError` is raised. Times are the provider's,
+        to the second, and the newest of minutes may still be missing: the list lags.
+        """
+        filters = {"to": to} if to else {}
+        newest_first = self._resource(channel).stream(page_size=LIST_PAGE, **filters)
+        found: list[Listed] = _asked(lambda: self._read_list(channel, newest_first, since))
+        return found
+
+    def _resource(self, channel: Channel) -> Any:
+        return self._client.messages if channel is Channel.SMS else self._client.calls
+
+    def _read_list(self, channel: Channel, newest_first: Iterable[Any], since: datetime) -> list[Listed]:
+        found = []
+        for each in newest_first:
+            # What waited at the provider stands where it was taken or where it left, by the kind of list.
+            if each.date_created < since - LIST_SLACK:
+                break
+            if each.date_created >= since and self._is_ours(channel, each):
+                code = str(getattr(each, "error_code", None) or "")
+                found.append(Listed(channel, each.sid, each.to, each.date_created, str(each.status), code))
+        return found
+
+    def _is_ours(self, channel: Channel, each: Any) -> bool:
+        if not str(each.direction).startswith("outbound"):
+            return False
+        if channel is Channel.CALL:
+            return bool(each._from == self._from_call)
+        service = each.messaging_service_sid
+        return each.from_ == self._from_sms or (service is not None and service == self._messaging_service_sid)
 
     def _callback(self, contact: Contact) -> dict[str, str]:
         if not self._status_callback_base:
@@ -226,6 +296,13 @@ def _asked(request: Any) -> Any:
         failure = Doubtful("unreadable_answer", type(error).__name__)
     # Raised here, not above: Twilio's exceptions hold the number in their text.
     raise failure
+
+
+def _asked_last(last_check: LastCheck, request: Any) -> Any:
+    """As `_asked`; `last_check` may decline before the connection is made, and when it stands."""
+    last_check()
+    with checked_last(last_check):
+        return _asked(request)
 
 
 def _accepted(created: Any) -> Acceptance:

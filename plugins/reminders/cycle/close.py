@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from datetime import datetime, timedelta
 
-from reminders.store.ledger import Ledger, Row
+from reminders.store.ledger import Ledger
+from reminders.store.session import Row
 
 log = logging.getLogger(__name__)
 

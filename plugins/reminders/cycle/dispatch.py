@@ -23,7 +23,8 @@ from reminders.errors import (
 )
 from reminders.failpoints import reached
 from reminders.model import Acceptance, AccountId, AppointmentId, AttemptId, Channel, Contact, Visit
-from reminders.store.ledger import Ledger, Row
+from reminders.store.ledger import Ledger
+from reminders.store.session import Row
 from reminders.wording import Overrides
 
 log = logging.getLogger(__name__)
@@ -131,6 +132,7 @@ def send_group(group: Sequence[Contact], send: Send, stops: Stops, clock: Clock,
     def attempt(contact: Contact) -> Row:
         def last_check() -> None:
             stops.check(contact)
+            # Last, as the checks before it take time too: a process that was stopped goes on here.
             if clock.monotonic() > closes_at or clock.now() >= contact.expires_at:
                 raise NeverContacted("deadline_passed", retry_after=0)
             reached("send", "before")
@@ -168,9 +170,9 @@ def dispatch(
 
     `is_paused` says whether the DAG is paused, and is asked in the caller's thread only; what it raises counts as yes.
     Returns how many contacts ended in which outcome; those for which there is no time left, or that a pause stops,
-    wait for the next cycle.
+    wait for the next cycle. Raises `ClaimLost` before it contacts anybody whom another run of the task has to.
     """
-    batch = ledger.batch(batch_id)
+    batch = ledger.claim(batch_id, time_limit)
     channel = Channel(batch["channel"])
     rate = max(rates[channel] / batch["share"], 0.01)
     size = max(1, int(rate))
@@ -191,7 +193,7 @@ def dispatch(
             counts["left_for_next_cycle"] = left
             break
         now = clock.now()
-        rows = ledger.intend(waiting[first : first + size], now, now + LEASE)
+        rows = ledger.intend(waiting[first : first + size], batch["claim"], now, now + LEASE)
         group = contacts(rows)
         if not group:
             continue

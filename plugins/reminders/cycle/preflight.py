@@ -1,8 +1,9 @@
-"""Refuse to send when the guards are not in the database, or when the database has forgotten."""
+"""Refuse to send when the guards are not in the database; hold everything when the database has forgotten."""
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,7 +17,8 @@ IDENTITY = ("system_identifier", "timeline", "database_oid")
 CLOCKS_APART = timedelta(minutes=2)
 # A person's word, in the place of the mark, that the ledger is to be taken as it is.
 ACCEPT = "accept"
-WAY_OUT = f"compare the ledger with the provider's list, then set the Variable reminders_mark to {ACCEPT} to go on"
+
+log = logging.getLogger(__name__)
 
 Mark = Mapping[str, Any]
 
@@ -24,11 +26,12 @@ Mark = Mapping[str, Any]
 def preflight(
     ledger: Ledger, kept: str | None, keep_mark: Callable[[str], None], secret_fingerprint: str, now: datetime
 ) -> None:
-    """Raise `PreflightError` unless sending is safe; then raise the mark outside the database by `keep_mark`.
+    """Raise `PreflightError` unless the guards stand; then raise the mark outside the database by `keep_mark`.
 
     `kept` is what the last cycle kept outside the ledger: None at the first use of a ledger that was never used, or
-    `ACCEPT`. The ledger reserves attempt numbers before the mark is raised, so that a crash between the two leaves the
-    ledger ahead, which is harmless.
+    `ACCEPT`. When the ledger has forgotten since, everything is held, and the cycle goes on: what is missing is taken
+    from the provider's list before a person can release the hold. The ledger reserves attempt numbers before the mark
+    is raised, so that a crash between the two leaves the ledger ahead, which is harmless.
     """
     missing = ledger.missing_guards()
     if missing:
@@ -51,8 +54,10 @@ def preflight(
     identity = ledger.identity()
     check_clocks(now, identity["clock"])
     check_secret(identity["secret_fingerprint"], secret_fingerprint)
-    if kept != ACCEPT:
-        check_memory(identity, read_mark(kept))
+    if kept != ACCEPT and (lost := what_is_lost(identity, kept)):
+        # The mark is raised after this only: a crash in between finds the same loss again.
+        ledger.begin_recovery(lost, reserved_before(kept))
+        log.error("%s: everything is held until the provider's list has been read and a person has released it", lost)
     reserved_to = ledger.reserve_attempts(RESERVED_FOR_A_CYCLE, secret_fingerprint)
     keep_mark(json.dumps({**{name: identity[name] for name in IDENTITY}, "reserved_to": reserved_to}))
 
@@ -75,34 +80,38 @@ def check_clocks(now: datetime, clock: datetime) -> None:
         )
 
 
-def read_mark(kept: str | None) -> Mark | None:
-    """The mark that an earlier cycle kept; None when there is none. Raises `PreflightError` for anything else."""
-    if kept is None:
-        return None
+def read_mark(kept: str) -> Mark | None:
+    """The mark that an earlier cycle kept; None for what is none."""
     try:
         mark = json.loads(kept)
         return {**{name: mark[name] for name in IDENTITY}, "reserved_to": int(mark["reserved_to"])}
-    except (ValueError, TypeError, KeyError) as error:
-        raise PreflightError(f"the Variable reminders_mark is not a ledger's mark: {WAY_OUT}") from error
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
-def check_memory(identity: Mark, mark: Mark | None) -> None:
-    """Raise `PreflightError` when the ledger is another one, or knows of fewer attempts, than the mark says.
+def reserved_before(kept: str | None) -> int:
+    """The highest attempt number that may have been used, by the mark; 0 when nothing says so."""
+    mark = read_mark(kept) if kept is not None else None
+    return mark["reserved_to"] if mark else 0
 
-    A ledger that was used before, without a mark, is refused too: nothing shows that it has not forgotten.
+
+def what_is_lost(identity: Mark, kept: str | None) -> str | None:
+    """Why the ledger may have forgotten: it is another one, or knows of fewer attempts, than the mark says.
+
+    So may a ledger that was used before, without a mark that can be read: nothing shows that it has not. A restore is
+    noticed by the ledger's own record too, should the mark have been restored with it. None when it remembers.
     """
+    if kept is None:
+        return None if identity["reserved_to"] == 0 else "the ledger was used before, and the mark outside it is gone"
+    mark = read_mark(kept)
     if mark is None:
-        if identity["reserved_to"] > 0:
-            raise PreflightError(
-                "the ledger was used before, but the Variable reminders_mark, which shows that it has forgotten "
-                f"nothing, is missing: {WAY_OUT}"
-            )
-        return
+        return "the mark outside the ledger, the Variable reminders_mark, cannot be read"
     changed = [name for name in IDENTITY if identity[name] != mark[name]]
     if changed:
-        raise PreflightError(f"the ledger is not the one of the last cycle ({', '.join(changed)} changed): {WAY_OUT}")
+        return f"the ledger is not the one of the last cycle ({', '.join(changed)} changed)"
     if identity["reserved_to"] < mark["reserved_to"]:
-        raise PreflightError(
+        return (
             f"the ledger has forgotten: it knows attempts up to {identity['reserved_to']}, the mark says "
-            f"{mark['reserved_to']}; {WAY_OUT}"
+            f"{mark['reserved_to']}"
         )
+    return None if identity["is_as_checked"] else "the ledger was restored since the last cycle, with the mark"

@@ -1,4 +1,4 @@
-"""Find out how accepted attempts ended, and close those whose worker has died."""
+"""Find out how accepted attempts ended, cancel what nobody needs any more, and close those whose worker has died."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from datetime import datetime, timedelta
 from reminders.errors import SendError
 from reminders.failpoints import reached
 from reminders.model import Channel
-from reminders.store.ledger import Ledger, Row
+from reminders.store.evidence import Evidence
+from reminders.store.ledger import Ledger
+from reminders.store.session import Row
 
 Status = Callable[[Channel, str], tuple[str, str]]
+Cancel = Callable[[Channel, str], None]
 Final = Callable[[Channel, str, str], tuple[str, str] | None]
 MOST_POLLED = 500
 SENT_COUNTS_AS_DELIVERED_AFTER = timedelta(hours=2)
@@ -68,3 +71,22 @@ def close_dead(ledger: Ledger, now: datetime) -> dict[str, int]:
         found = ledger.attempts(selection, now=now)
         moved[selection] = ledger.record([closing(row["attempt_id"], outcome, reason) for row in found], now)
     return moved
+
+
+def cancel_withdrawn(evidence: Evidence, cancel: Cancel) -> dict[str, int]:
+    """Ask the provider to cancel what waits there and has been cancelled or moved in the book since.
+
+    Returns how many were asked for, and how many it cancelled; the next poll sees what became of each.
+    """
+    counts = {"withdrawn": 0, "cancelled": 0}
+    for attempt in evidence.withdrawn():
+        counts["withdrawn"] += 1
+        try:
+            reached("cancel", "before")
+            cancel(Channel(attempt["channel"]), attempt["provider_id"])
+            reached("cancel", "answered")
+        except SendError:
+            # It has gone out meanwhile, or nobody can tell: the poll will.
+            continue
+        counts["cancelled"] += 1
+    return counts

@@ -13,7 +13,8 @@ from reminders.addresses import secret_fingerprint
 from reminders.capacity import BATCHES, most_contacts
 from reminders.cycle.extract import extract
 from reminders.cycle.preflight import check_secret
-from reminders.store.ledger import Ledger, Row
+from reminders.store.ledger import Ledger
+from reminders.store.session import Row
 
 CEILING = "the account's ceiling of the day is spent then"
 

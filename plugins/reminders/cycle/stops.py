@@ -10,7 +10,7 @@ from typing import Any
 
 from reminders.errors import NeverContacted
 from reminders.model import Contact
-from reminders.store.ledger import Row
+from reminders.store.session import Row
 
 log = logging.getLogger(__name__)
 

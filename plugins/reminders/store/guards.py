@@ -32,6 +32,8 @@ CONSTRAINTS = (
     "address_gap_kept",
     "daily_ceiling_kept",
     "good_cycle_was_judged",
+    "rebuilt_is_no_intent",
+    "list_is_settled",
     # A counter or an event that could be there twice would count for nothing.
     "address_cap_pkey",
     "address_gap_pkey",
@@ -39,7 +41,14 @@ CONSTRAINTS = (
     "suppression_pkey",
     "provider_event_pkey",
 )
-UNIQUE_INDEXES = ("contacted_once", "provider_id_once", "contact_made_once", "one_open_call", "one_hold_for_a_scope")
+UNIQUE_INDEXES = (
+    "contacted_once",
+    "provider_id_once",
+    "contact_made_once",
+    "one_open_call",
+    "one_hold_for_a_scope",
+    "one_open_recovery",
+)
 TRIGGERS = (
     "reminder.transition_allowed",
     "reminder.begins_pending",
@@ -48,6 +57,8 @@ TRIGGERS = (
     "reminder.hold_is_kept",
     "reminder.hold_is_noted",
     "reminder.never_louder",
+    "attempt.checked_first",
+    "attempt.claimed",
     "attempt.fenced",
     "attempt.gated",
     "attempt.limits_counted",
@@ -58,6 +69,7 @@ TRIGGERS = (
     "contact_guard.guard_is_one_way",
     "contact_guard.never_deleted",
     "hold.released_once",
+    "hold.recovered_first",
     "cycle.judged_anew",
     "ledger_mark.mark_moves_up",
     "cadence_step.ladder_can_be_climbed",

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 import psycopg
 
 from reminders.errors import HoldError
 from reminders.store.guards import OPERATOR
-from reminders.store.ledger import Ledger, Row, again_after_deadlock
+from reminders.store.session import Row, Session, again_after_deadlock
 
 
 @dataclass(frozen=True)
@@ -22,16 +21,23 @@ class LetGo:
     dropped: int
 
 
-class Holds:
-    """The holds of the ledger behind one psycopg 3 connection, whose login is the operator's."""
-
-    def __init__(self, connection: psycopg.Connection[Any]) -> None:
-        self._ledger = Ledger(connection)
+class Holds(Session):
+    """The holds of the ledger; its connection logs in as the operator."""
 
     def in_force(self, now: datetime) -> list[Row]:
         """Every hold that nobody has released, the oldest first, with how many reminders it holds that are of use."""
-        with self._ledger.acting_as(OPERATOR):
-            return self._ledger.rows("holds_in_force", now=now)
+        with self.acting_as(OPERATOR):
+            return self.rows("holds_in_force", now=now)
+
+    def recoveries(self) -> list[Row]:
+        """The recoveries whose hold is in force: hold_id, why, missing_from, begun_at, listed_at, found, rebuilt."""
+        with self.acting_as(OPERATOR):
+            return self.rows("recoveries_in_force")
+
+    def doubts(self, since: datetime) -> list[Row]:
+        """A row for each reminder whose contact since then is in doubt or unknown, the next appointment first."""
+        with self.acting_as(OPERATOR):
+            return self.rows("doubts", since=since)
 
     @again_after_deadlock
     def place(self, scope: str, value: str, who: str, why: str, now: datetime, review_in: timedelta) -> int:
@@ -41,11 +47,9 @@ class Holds:
         """
         wanted = {"scope": scope, "scope_value": value}
         try:
-            with self._ledger.acting_as(OPERATOR):
-                placed = self._ledger.rows(
-                    "place_hold", **wanted, placed_by=who, why=why, now=now, review_at=now + review_in
-                )
-                others = [] if placed else self._ledger.rows("hold_of_scope", **wanted)
+            with self.acting_as(OPERATOR):
+                placed = self.rows("place_hold", **wanted, placed_by=who, why=why, now=now, review_at=now + review_in)
+                others = [] if placed else self.rows("hold_of_scope", **wanted)
         except psycopg.errors.CheckViolation as error:
             raise HoldError(f"no such scope: {scope} {value}".rstrip() + "; see --help") from error
         for other in others:
@@ -59,8 +63,8 @@ class Holds:
 
     def knows_account(self, account_id: str) -> bool:
         """Whether anything of the account was ever due."""
-        with self._ledger.acting_as(OPERATOR):
-            return bool(self._ledger.rows("account_seen", account_id=account_id))
+        with self.acting_as(OPERATOR):
+            return bool(self.rows("account_seen", account_id=account_id))
 
     @again_after_deadlock
     def release(self, hold_ids: Sequence[int], who: str, now: datetime) -> LetGo:
@@ -68,18 +72,18 @@ class Holds:
 
         Raises `HoldError`, and releases none, when one of them is unknown or released already.
         """
-        with self._ledger.acting_as(OPERATOR):
+        with self.acting_as(OPERATOR):
             self._lock(hold_ids)
-            going = self._ledger.rows("count_held", hold_ids=list(hold_ids), now=now)[0]["reminders"]
+            going = self.rows("count_held", hold_ids=list(hold_ids), now=now)[0]["reminders"]
             self._release(hold_ids, who, now)
         return LetGo(going, 0)
 
     @again_after_deadlock
     def drop(self, hold_ids: Sequence[int], who: str, now: datetime) -> LetGo:
         """End what the groups hold as dropped, and release them. Raises `HoldError` as `release`, or for no group."""
-        with self._ledger.acting_as(OPERATOR):
+        with self.acting_as(OPERATOR):
             self._lock(hold_ids, are_groups=True)
-            dropped = len(self._ledger.rows("drop_held", hold_ids=list(hold_ids), now=now))
+            dropped = len(self.rows("drop_held", hold_ids=list(hold_ids), now=now))
             self._release(hold_ids, who, now)
         return LetGo(0, dropped)
 
@@ -89,9 +93,9 @@ class Holds:
 
         Raises `HoldError` as `drop`, and when the book's addresses are not at hand.
         """
-        with self._ledger.acting_as(OPERATOR):
+        with self.acting_as(OPERATOR):
             self._lock(hold_ids, are_groups=True)
-            turned = self._ledger.rows("turn_down_held", hold_ids=list(hold_ids), now=now)[0]
+            turned = self.rows("turn_down_held", hold_ids=list(hold_ids), now=now)[0]
             if turned["unread"]:
                 raise HoldError(
                     "the book has not been read since the ledger's server came up: turn down after the next cycle; "
@@ -101,7 +105,7 @@ class Holds:
         return LetGo(turned["turned_down"], turned["dropped"])
 
     def _lock(self, hold_ids: Sequence[int], are_groups: bool = False) -> None:
-        found = {row["hold_id"]: row for row in self._ledger.rows("lock_holds", hold_ids=list(hold_ids))}
+        found = {row["hold_id"]: row for row in self.rows("lock_holds", hold_ids=list(hold_ids))}
         for hold_id in hold_ids:
             if hold_id not in found:
                 raise HoldError(f"there is no hold {hold_id}: `holds` lists those in force")
@@ -118,4 +122,12 @@ class Holds:
                 )
 
     def _release(self, hold_ids: Sequence[int], who: str, now: datetime) -> None:
-        self._ledger.rows("release_holds", hold_ids=list(hold_ids), who=who, now=now)
+        try:
+            self.rows("release_holds", hold_ids=list(hold_ids), who=who, now=now)
+        except psycopg.errors.CheckViolation as error:
+            if error.diag.constraint_name != "recovered_first":
+                raise
+            raise HoldError(
+                "the ledger lacks contacts that the provider may know: reconcile_deliveries reads the provider's list "
+                "ten minutes after the loss was noticed, then a cycle goes by it; release after that; nothing changed"
+            ) from None

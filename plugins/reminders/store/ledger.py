@@ -6,102 +6,28 @@ Every method takes the time it needs as `now` (timezone-aware). Rows come back a
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import psycopg
-from psycopg import sql
-from psycopg.rows import dict_row
 
-from reminders.errors import ConfigurationError, PreflightError
-from reminders.failpoints import reached
+from reminders.errors import ClaimLost, PreflightError
 from reminders.store.guards import CONSTRAINTS, DELETABLE, DISPATCHER, PLANNER, ROLES, TRIGGERS, UNIQUE_INDEXES
 from reminders.store.migrate import check_schema
+from reminders.store.session import Row, Session, again_after_deadlock, guard_of
 from reminders.store.statements import statement
 
 log = logging.getLogger(__name__)
 
 MOST_STEPS = 20
-MOST_TRIES = 5
-
-Row = dict[str, Any]
 REHEARSED = ("contacts", "people", "ceilings", "usual", "withheld")
 # After so long people are reminded of a hold that nobody gave a time for.
 REVIEW_IN = timedelta(hours=1)
-Connection = psycopg.Connection[Any]
-P = ParamSpec("P")
-R = TypeVar("R")
 
 
-def without_row(error: psycopg.Error) -> psycopg.Error:
-    """An error of the same class that names its code and guard: the server's text quotes rows, with their addresses."""
-    guard = error.diag.constraint_name
-    return type(error)(f"{type(error).__name__} {error.sqlstate or ''}" + (f": {guard}" if guard else ""))
-
-
-def again_after_deadlock(work: Callable[P, R]) -> Callable[P, R]:
-    """Repeat a method that is one transaction when the server rolled it back to end a deadlock, a few times at most."""
-
-    @wraps(work)
-    def tried(*args: P.args, **kwargs: P.kwargs) -> R:
-        for _ in range(MOST_TRIES - 1):
-            try:
-                return work(*args, **kwargs)
-            except psycopg.errors.DeadlockDetected:
-                continue
-        return work(*args, **kwargs)
-
-    return tried
-
-
-class Ledger:
-    """The delivery ledger behind one psycopg 3 connection, which logs in as a member of the planner and dispatcher."""
-
-    def __init__(self, connection: Connection) -> None:
-        connection.autocommit = True
-        connection.row_factory = dict_row
-        self.connection = connection
-
-    @contextmanager
-    def acting_as(self, role: str, work: str = "") -> Iterator[Connection]:
-        """One transaction under `role`; the connection itself holds no right on the ledger. `work` names it when it
-        writes, for its failpoints.
-
-        Errors of the database keep their class and lose their text, which can quote personal data.
-        """
-        try:
-            with self.connection.transaction():
-                try:
-                    self.connection.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role)))
-                except (psycopg.errors.InsufficientPrivilege, psycopg.errors.InvalidParameterValue) as error:
-                    raise ConfigurationError(
-                        f"ledger_db: its login may not act as {role}: grant it that role"
-                    ) from error
-                yield self.connection
-                if work:
-                    reached(work, "before_commit")
-        except psycopg.Error as error:
-            failure = without_row(error)
-            raise failure from None
-        if work:
-            reached(work, "committed")
-
-    def rows(self, name: str, **values: Any) -> list[Row]:
-        """The rows of a named statement, within `acting_as`."""
-        return self.connection.execute(statement(name), values).fetchall()
-
-    def _one(self, name: str, **values: Any) -> Row:
-        row = self.connection.execute(statement(name), values).fetchone()
-        return row if row is not None else {}
-
-    @contextmanager
-    def rolled_back(self) -> Iterator[None]:
-        """Everything in this block happens in one transaction that is rolled back at its end, and sees itself."""
-        with self.connection.transaction(force_rollback=True):
-            yield
+class Ledger(Session):
+    """The delivery ledger; its connection logs in as a member of the planner and dispatcher."""
 
     def check_schema(self) -> None:
         """Raise `SchemaError` unless the ledger has exactly this release's migrations."""
@@ -137,17 +63,30 @@ class Ledger:
         return sorted({name for name, _ in present ^ recorded})
 
     def identity(self) -> Row:
-        """Which database this is: system_identifier, timeline, database_oid, reserved_to, secret_fingerprint, clock."""
+        """Which database this is: system_identifier, timeline, database_oid, reserved_to, secret_fingerprint, clock,
+        and whether it is the one that preflight looked at last, `is_as_checked`."""
         with self.acting_as(PLANNER):
-            return self._one("identity")
+            return self.one("identity")
 
     def reserve_attempts(self, most: int, secret_fingerprint: str) -> int:
         """Reserve `most` further attempt numbers and return the highest that may now be used."""
         with self.acting_as(PLANNER, "reserve_attempts"):
-            row = self._one("reserve_attempts", most=most, secret_fingerprint=secret_fingerprint)
+            row = self.one("reserve_attempts", most=most, secret_fingerprint=secret_fingerprint)
         if not row:
             raise PreflightError("ledger_db: reminders.ledger_mark is empty, so the ledger was not migrated whole")
         return int(row["reserved_to"])
+
+    def begin_recovery(self, why: str, known_to: int) -> None:
+        """Hold everything: the ledger has forgotten attempts, whose numbers went up to `known_to`."""
+        with self.acting_as(PLANNER, "begin_recovery"):
+            self.one(
+                "begin_recovery",
+                why=why,
+                placed_by="preflight",
+                has_forgotten=True,
+                missing_from=None,
+                known_to=known_to,
+            )
 
     def cadences(self) -> list[Row]:
         with self.acting_as(PLANNER):
@@ -164,7 +103,7 @@ class Ledger:
     def last_cycle(self, logical_date: datetime) -> datetime | None:
         """The logical date of the cycle before this one; None when there was none within three days."""
         with self.acting_as(PLANNER):
-            found: datetime | None = self._one("last_cycle", logical_date=logical_date)["logical_date"]
+            found: datetime | None = self.one("last_cycle", logical_date=logical_date)["logical_date"]
         return found
 
     def stage(
@@ -192,7 +131,8 @@ class Ledger:
 
     @again_after_deadlock
     def merge(self, logical_date: datetime, run_kind: str, has_own_date: bool, now: datetime) -> Row:
-        """Bring the staged book into the ledger; returns counts: created, adopted, ended, and books that `changed`.
+        """Bring the staged book into the ledger; returns counts: created, adopted, ended, books that `changed`, and
+        attempts `rebuilt` that a recovery found.
 
         A book of which over a fifth is lost, cancelled, moved or without address ends nothing, and its account (or
         everything) is held until a person has looked. A backfill only adds and adopts.
@@ -218,8 +158,9 @@ class Ledger:
             )
             for name in ("analyze_merge", "let_merge_loop", "keep_merge_by_key", "keep_merge_from_sorting"):
                 self.connection.execute(statement(name))
-            merged = self._one("merge_ledger", logical_date=logical_date, now=now)
-        return {**merged, "changed": len(changed)}
+            merged = self.one("merge_ledger", logical_date=logical_date, now=now)
+            rebuilt = self.one("rebuild", now=now)["rebuilt"]
+        return {**merged, "changed": len(changed), "rebuilt": rebuilt}
 
     def _changed_books(self, logical_date: datetime, now: datetime) -> list[str]:
         on_hold = [row["account_id"] for row in self.rows("books_on_hold")]
@@ -251,11 +192,11 @@ class Ledger:
         settled, groups = 0, []
         with self.acting_as(PLANNER, "triage"):
             self.connection.execute(statement("lock_cycles"))
-            waiting = self._one("waiting_reminders", logical_date=logical_date)["reminder_ids"]
+            waiting = self.one("waiting_reminders", logical_date=logical_date)["reminder_ids"]
             for _ in range(MOST_STEPS):
                 if not waiting:
                     break
-                found = self._one("triage", reminder_ids=waiting, now=now)
+                found = self.one("triage", reminder_ids=waiting, now=now)
                 settled += found["settled"]
                 waiting = found["freed_ids"]
             if run_kind != "backfill":
@@ -283,26 +224,36 @@ class Ledger:
         with self.acting_as(DISPATCHER):
             return self.rows("read_wordings")
 
-    def batch(self, batch_id: int) -> Row:
-        with self.acting_as(DISPATCHER):
-            return self._one("read_batch", batch_id=batch_id)
+    def claim(self, batch_id: int, lasts: timedelta) -> Row:
+        """Take a batch, for so long, from whichever task had it: its channel, share, claim and contact_ids.
+
+        Empty when there is no such batch.
+        """
+        with self.acting_as(DISPATCHER, "claim"):
+            self.one("claim_batch", batch_id=batch_id, lasts=lasts)
+            return self.one("read_batch", batch_id=batch_id)
 
     @again_after_deadlock
-    def intend(self, contact_ids: Sequence[int], now: datetime, deadline_at: datetime) -> list[Row]:
+    def intend(self, contact_ids: Sequence[int], claim: int, now: datetime, deadline_at: datetime) -> list[Row]:
         """Commit the intents of a group and return the rows that its contacts are worded from (see `read_contacts`).
 
         Only contacts that still qualify under locks are among them. A group that a guard refuses as a whole is
-        retried contact by contact, so that one bad contact cannot stop the others; the log names its guard.
+        retried contact by contact, so that one bad contact cannot stop the others; the log names its guard. Raises
+        `ClaimLost` when another task has claimed their batch since, or the claim's time is over.
         """
         try:
             with self.acting_as(DISPATCHER, "intend"):
-                attempts = self.rows("intend", contact_ids=list(contact_ids), now=now, deadline_at=deadline_at)
+                attempts = self.rows(
+                    "intend", contact_ids=list(contact_ids), claim=claim, now=now, deadline_at=deadline_at
+                )
                 return self.rows("read_contacts", attempt_ids=[row["attempt_id"] for row in attempts])
         except psycopg.errors.IntegrityError as error:
+            if guard_of(error) == "batch_is_claimed":
+                raise ClaimLost("another run of this task has taken its batch, or its time is over") from None
             if len(contact_ids) == 1:
                 self._note_refusal(contact_ids[0], str(error))
                 return []
-        return [row for contact_id in contact_ids for row in self.intend([contact_id], now, deadline_at)]
+        return [row for contact_id in contact_ids for row in self.intend([contact_id], claim, now, deadline_at)]
 
     def _note_refusal(self, contact_id: int, guard: str) -> None:
         log.warning("contact %d was refused: %s", contact_id, guard)
@@ -346,7 +297,7 @@ class Ledger:
             return 0
         with self.acting_as(DISPATCHER, "record"):
             return int(
-                self._one(
+                self.one(
                     "record_outcomes",
                     attempt_ids=[o["attempt_id"] for o in outcomes],
                     outcomes=[o["outcome"] for o in outcomes],
@@ -367,8 +318,8 @@ class Ledger:
         with self.acting_as(PLANNER, "close"):
             breaches = {row["breach"]: row["cases"] for row in self.rows("broken_invariants", now=now)}
             is_good = has_succeeded and not breaches
-            closed = self._one("close_cycle", logical_date=logical_date, is_good=is_good, now=now)
-            overdue = self._one("overdue", now=now)["overdue"]
+            closed = self.one("close_cycle", logical_date=logical_date, is_good=is_good, now=now)
+            overdue = self.one("overdue", now=now)["overdue"]
         return {"counts": closed.get("counts", {}), "breaches": breaches, "overdue": overdue}
 
     def holds_to_review(self, now: datetime) -> list[Row]:

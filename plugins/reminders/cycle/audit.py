@@ -1,0 +1,128 @@
+"""Yesterday's ledger against the provider's own list, both ways, and every promise as a question to the ledger."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+
+from reminders.cycle.doubts import BEFORE_INTENT, ListOf
+from reminders.cycle.reconcile import Final, Status
+from reminders.cycle.recovery import read_lists, resolved
+from reminders.errors import SendError
+from reminders.failpoints import reached
+from reminders.model import Channel, Listed
+from reminders.store.audit import AuditedLedger
+from reminders.store.evidence import Evidence
+from reminders.store.ledger import Ledger
+from reminders.store.session import Row
+
+log = logging.getLogger(__name__)
+
+DAY = timedelta(days=1)
+NO_SUCH_RESOURCE = "20404"  # Twilio's error dictionary
+MOST_FETCHED = 1_000
+DENIED = "contacts that the provider does not know"
+FOREIGN = "contacts that the ledger does not know"
+
+
+@dataclass(frozen=True)
+class Provider:
+    """What the audit asks the provider: its list, the status of one contact, and what a status means."""
+
+    list_of: ListOf
+    status_of: Status
+    final: Final
+
+
+@dataclass
+class Findings:
+    """`in_both` contacts are in the ledger and in the list. `breaches` are promises broken, or contacts that one side
+    has and the other has not; `unreadable` is what could not be asked about."""
+
+    in_both: int = 0
+    proved: int = 0
+    unreadable: int = 0
+    breaches: dict[str, int] = field(default_factory=dict)
+
+
+def audit(ledger: Ledger, provider: Provider, now: datetime) -> dict[str, object]:
+    """Hold the ledger against the provider's list, for yesterday (UTC), and ask for every promise since then.
+
+    A breach holds everything, and is in the result's `breaches`; contacts that only the provider knows begin a
+    recovery. Doubt that the list resolves is recorded. Raises a leaf of `SendError` when the list cannot be read whole.
+    """
+    until_at = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    from_at = until_at - DAY
+    audited = AuditedLedger(ledger.connection)
+    findings = Findings(breaches=audited.broken_promises(from_at, now))
+    missing = ledger.missing_guards() + ledger.changed_guards()
+    if missing:
+        findings.breaches["guards are not as the migrations left them"] = len(missing)
+    in_ledger = audited.attempts_of_day(from_at, until_at)
+    listed = [each for each in read_lists(provider.list_of, from_at - BEFORE_INTENT) if each.created_at < until_at]
+    foreign = compare(ledger, in_ledger, listed, provider, now, findings)
+    if findings.breaches:
+        why = "; ".join(f"{breach}: {cases}" for breach, cases in sorted(findings.breaches.items()))
+        audited.hold_everything(f"the audit of {from_at:%Y-%m-%d} found {why}", now)
+        log.error("the audit of %s holds everything: %s", f"{from_at:%Y-%m-%d}", why)
+    if foreign:
+        since = min(each.created_at for each in foreign)
+        Evidence(ledger.connection).begin_recovery(f"{FOREIGN}: {len(foreign)}", "audit_ledger", since)
+    return asdict(findings)
+
+
+def compare(
+    ledger: Ledger,
+    in_ledger: Sequence[Row],
+    listed: Sequence[Listed],
+    provider: Provider,
+    now: datetime,
+    findings: Findings,
+) -> list[Listed]:
+    """Add to `findings` what the two sides know of each other's; returns the contacts that the ledger does not know."""
+    only_ledger, only_provider, findings.in_both = sides(in_ledger, listed)
+    denied, findings.unreadable = unknown_to_provider(only_ledger, provider.status_of)
+    foreign = resolved(ledger, Evidence(ledger.connection), only_provider, provider.final, now)
+    findings.proved = len(only_provider) - len(foreign)
+    found = {DENIED: denied, FOREIGN: len(foreign)}
+    findings.breaches.update({breach: cases for breach, cases in found.items() if cases})
+    return foreign
+
+
+def sides(in_ledger: Sequence[Row], listed: Sequence[Listed]) -> tuple[list[Row], list[Listed], int]:
+    """The attempts that only the ledger has, the contacts that only the list has, and how many are in both."""
+    import pandas as pd
+
+    ours = pd.DataFrame(
+        [(row["channel"], row["provider_id"], place) for place, row in enumerate(in_ledger)],
+        columns=["channel", "provider_id", "in_ledger"],
+    )
+    theirs = pd.DataFrame(
+        [(each.channel.value, each.provider_id, place) for place, each in enumerate(listed)],
+        columns=["channel", "provider_id", "in_list"],
+    )
+    joined = ours.merge(theirs, how="outer", on=["channel", "provider_id"], indicator=True)
+    only_ledger = joined.loc[joined["_merge"] == "left_only", "in_ledger"]
+    only_list = joined.loc[joined["_merge"] == "right_only", "in_list"]
+    return (
+        [in_ledger[int(place)] for place in only_ledger],
+        [listed[int(place)] for place in only_list],
+        int((joined["_merge"] == "both").sum()),
+    )
+
+
+def unknown_to_provider(attempts: Sequence[Row], status_of: Callable[[Channel, str], object]) -> tuple[int, int]:
+    """Of attempts that the list lacks, how many the provider denies when asked by id, and how many it cannot say of."""
+    denied = 0
+    unreadable = max(0, len(attempts) - MOST_FETCHED)
+    for attempt in attempts[:MOST_FETCHED]:
+        try:
+            reached("status", "before")
+            status_of(Channel(attempt["channel"]), attempt["provider_id"])
+            reached("status", "answered")
+        except SendError as error:
+            denied += error.code == NO_SUCH_RESOURCE
+            unreadable += error.code != NO_SUCH_RESOURCE
+    return denied, unreadable

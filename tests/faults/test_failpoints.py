@@ -1,0 +1,103 @@
+"""Every point of input and output x crash, error, pause past the lease x channel, and the way back to normal."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from reminders.failpoints import POINTS
+from reminders.model import Channel
+from tests.databases import TestDatabase
+from tests.faults.histories import (
+    CANCELLING,
+    MOST_CYCLES,
+    Fault,
+    History,
+    Practice,
+    audited,
+    lost,
+    opened,
+    ordinary,
+    refused,
+)
+
+EFFECTS = ("crash", "error", "pause")
+# Points that an ordinary day does not come to.
+ELSEWHERE: dict[str, History] = {
+    "note_refusal": refused,
+    "begin_recovery": lost,
+    "note_found": lost,
+    "hold_everything": audited,
+}
+# Of emails the provider has no status, no list by number and nothing to cancel.
+NOT_FOR_EMAIL = {"status", "cancel", "note_status", "hold_everything"}
+LISTED_FOR_EMAIL = {"list"}
+
+
+def history_of(point: str, channel: Channel) -> History | None:
+    """The history in which a practice of this channel comes to the point; None when none of its can."""
+    work = point.partition(".")[0]
+    if channel is Channel.EMAIL and work in NOT_FOR_EMAIL:
+        return None
+    if channel is Channel.EMAIL and work in LISTED_FOR_EMAIL:
+        return lost
+    return ELSEWHERE.get(work, ordinary)
+
+
+CASES = [
+    (point, effect, channel)
+    for point in POINTS
+    for channel in Channel
+    for effect in EFFECTS
+    if history_of(point, channel) is not None
+]
+# Where the process dies between what the ledger and what the provider knows: these run in `make test` too.
+ALWAYS = {"intend.committed", "send.before", "send.answered", "record.before_commit", "record.committed"}
+
+
+def is_always_run(point: str, effect: str, _channel: Channel) -> bool:
+    return effect == "crash" and point in ALWAYS
+
+
+def judge(practice: Practice) -> None:
+    """Nobody twice, no two calls at once, everybody who was booked reached or accounted for, nothing left open."""
+    heard = Counter(practice.heard())
+    assert max(heard.values(), default=0) <= 1, heard
+    assert practice.phones.network.summary()["max_simultaneous_calls"] <= 1
+    states = {name: state for (name, _), state in practice.scene.states().items()}
+    [(still_open,)] = practice.scene.owner.execute(
+        "SELECT count(*) FROM reminders.reminder WHERE ended_at IS NULL"
+    ).fetchall()
+    assert still_open == 0, states
+    # The one contact that the fault was about may not have been made, and then nobody can know.
+    silent = {name: states.get(name) for name in practice.scene.book if name not in heard and name != CANCELLING}
+    assert len(silent) <= 1, silent
+    assert {state for state, _ in filter(None, silent.values())} <= {"unknown", "superseded"}, silent
+
+
+@pytest.mark.parametrize(
+    ("point", "effect", "channel"),
+    [pytest.param(*case, id="-".join(case), marks=[] if case[0] in ALWAYS else pytest.mark.chaos) for case in CASES],
+)
+def test_a_fault_at_a_point(ledger: TestDatabase, point: str, effect: str, channel: Channel) -> None:
+    history = history_of(point, channel)
+    assert history is not None
+    with opened(ledger, channel, Fault(point, effect)) as practice:
+        history(practice)
+        assert practice.fault.reached, "the history does not come to the point"
+        practice.to_the_end()
+        assert practice.cycles_to_normal is not None and practice.cycles_to_normal <= MOST_CYCLES, practice.failed
+        judge(practice)
+
+
+@pytest.mark.parametrize("channel", list(Channel))
+@pytest.mark.parametrize("history", [ordinary, refused, lost, audited], ids=lambda history: history.__name__)
+def test_the_histories_are_sound_without_a_fault(ledger: TestDatabase, history: History, channel: Channel) -> None:
+    if history is audited and channel is Channel.EMAIL:
+        return
+    with opened(ledger, channel, Fault("none", "crash")) as practice:
+        history(practice)
+        practice.to_the_end()
+        assert practice.failed == []
+        judge(practice)

@@ -1,0 +1,81 @@
+"""The scene's texts and calls on the simulated network, by the real channel: its log is what tests judge by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from reminders.channels.telephony import Twilio, final_status
+from reminders.cycle.doubts import apply_events, settle
+from reminders.cycle.reconcile import cancel_withdrawn, close_dead, poll
+from reminders.cycle.recovery import recover
+from reminders.model import Acceptance, Channel, Contact
+from reminders.store.evidence import Evidence
+from tests.integration.scene import SECRET, Scene
+from tests.simulator.client import Simulator
+
+SENDER = "+15005550006"
+
+
+def placed(scene: Scene) -> Iterator[Phones]:
+    """The network from the scene's present time on, while a test lasts."""
+    with Simulator.start(speed=0, start=scene.now) as network:
+        yield Phones(scene, network)
+
+
+@dataclass
+class Phones:
+    """`at` sets the scene's clocks and the network's; `reconcile` is a run of reconcile_deliveries."""
+
+    scene: Scene
+    network: Simulator
+
+    def __post_init__(self) -> None:
+        self.twilio = Twilio(
+            self.network.account_sid,
+            self.network.auth_token,
+            self.network.base_url,
+            from_sms=SENDER,
+            from_call=SENDER,
+        )
+        self.on(self.scene)
+
+    def on(self, scene: Scene) -> None:
+        """Another scene's contacts go to the same phones: the same practice on another ledger."""
+        self.scene = scene
+        scene.answer = self.send
+
+    def send(self, contact: Contact) -> Acceptance:
+        send = self.twilio.text if contact.channel is Channel.SMS else self.twilio.call
+        return send(contact, self.scene.now, lambda: None)
+
+    def at(self, now: datetime) -> Scene:
+        if now > self.scene.now:
+            self.network.advance((now - self.scene.now).total_seconds())
+        return self.scene.at(now)
+
+    def reconcile(self) -> dict[str, int]:
+        """One run of reconcile_deliveries; returns all its counts."""
+        ledger, now = self.scene.ledger, self.scene.now
+        evidence = Evidence(ledger.connection)
+        return {
+            **close_dead(ledger, now),
+            **apply_events(ledger, evidence, final_status, now),
+            **settle(ledger, evidence, self.twilio.listed, final_status, now),
+            **cancel_withdrawn(evidence, self.twilio.cancel),
+            **poll(ledger, self.twilio.status, final_status, now),
+            **recover(ledger, evidence, self.twilio.listed, final_status, SECRET, now),
+        }
+
+    def heard(self) -> list[tuple[str, str]]:
+        """(channel, number) of all that reached a phone, in order."""
+        return [(event["channel"], event["to"]) for event in self.network.log()]
+
+    def attempts(self) -> list[tuple[Any, ...]]:
+        """(state, reason, whether the provider's id is known) of every attempt in the ledger."""
+        found: list[tuple[Any, ...]] = self.scene.owner.execute(
+            "SELECT state, reason, provider_id IS NOT NULL FROM reminders.attempt ORDER BY attempt_id"
+        ).fetchall()
+        return found
