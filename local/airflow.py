@@ -70,6 +70,12 @@ class Airflow:
             self._start(component, component)
         self.processes.wait_for("Airflow", self._is_well, READY_SECONDS)
 
+    def start_again(self, *components: str) -> None:
+        """Those that were killed or have died, until all say that they are well."""
+        for component in components:
+            self._start(component, component)
+        self.processes.wait_for("Airflow", self._is_well, READY_SECONDS)
+
     def dag_ids(self) -> list[str]:
         """Those of our DAGs that are there."""
         with self._client() as client:

@@ -179,16 +179,17 @@ class Server:
         """Take over the server that already runs on this data, starting nothing; return whether there is one."""
         return self._running() and self._answers()
 
-    def stop(self) -> None:
+    def stop(self, *, at_once: bool = False) -> None:
         """Stop this server, disconnecting its clients, and wait for its end; nothing when it is not running.
 
-        Only the process that `start` saw is signalled, never one that has started on the data since.
+        `at_once` is without a checkpoint, so that the next start recovers as after a crash. Only the process that
+        `start` saw is signalled, never one that has started on the data since.
         """
         if self.pid is None or not self._running(only=self.pid):
             self.pid = None
             return
-        # Fast shutdown: https://www.postgresql.org/docs/18/server-shutdown.html
-        os.kill(self.pid, signal.SIGINT)
+        # Immediate and fast shutdown: https://www.postgresql.org/docs/18/server-shutdown.html
+        os.kill(self.pid, signal.SIGQUIT if at_once else signal.SIGINT)
         deadline = time.monotonic() + STOP_SECONDS
         while self._running(only=self.pid):
             if time.monotonic() > deadline:

@@ -118,9 +118,17 @@ class Processes:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
         return "\n".join([f"--- the end of {path}", *lines[-TAIL_LINES:]])
 
+    def kill(self, name: str) -> None:
+        """SIGKILL to a part alone, as a crash does. What it started lives on, until `stop`; the part may be started again."""
+        process = self.running.pop(name)
+        process.kill()
+        process.wait()
+        self.groups[f"{name}, killed as {process.pid}"] = self.groups.pop(name)
+        self._write_record()
+
     def stop(self, grace_seconds: float = GRACE_SECONDS) -> None:
-        """End all that run, with everything that they started."""
-        self._end(list(self.running), grace_seconds)
+        """End all that run, with everything that they and those before them started."""
+        self._end(list(self.groups), grace_seconds)
 
     def end_leftovers(self) -> int:
         """End what a run that was killed has left behind, by the record; return how many processes that were."""
@@ -136,9 +144,10 @@ class Processes:
         names = list(names)
         end_groups([self.groups[name] for name in names], grace_seconds)
         for name in names:
-            self.running[name].kill()
-            self.running[name].wait()
-            del self.running[name], self.groups[name]
+            if process := self.running.pop(name, None):
+                process.kill()
+                process.wait()
+            del self.groups[name]
         self._write_record()
 
     def _write_record(self) -> None:
@@ -152,17 +161,21 @@ def members(groups: Sequence[Group]) -> list[psutil.Process]:
     group's start belongs to somebody else: numbers are used again.
     """
     started = {group.pid: group.created_at for group in groups}
-    found: dict[int, psutil.Process] = {}
-    # Parents come before their children, but for numbers that went round: those children are in the parent's group.
+    living: dict[int, psutil.Process] = {}
+    parents: dict[int, int] = {}
+    found: set[int] = set()
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, ProcessLookupError):
             if process.status() == psutil.STATUS_ZOMBIE:
                 continue
             group = os.getpgid(process.pid)
-            is_in_group = group in started and process.create_time() >= started[group] - CLOCK_SHIFT
-            if is_in_group or process.ppid() in found:
-                found[process.pid] = process
-    return list(found.values())
+            if group in started and process.create_time() >= started[group] - CLOCK_SHIFT:
+                found.add(process.pid)
+            living[process.pid], parents[process.pid] = process, process.ppid()
+    # Numbers go round: a child may have a lower one than its parent.
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
+    return [living[pid] for pid in sorted(found)]
 
 
 def end_groups(groups: Sequence[Group], grace_seconds: float) -> int:

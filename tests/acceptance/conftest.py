@@ -94,7 +94,8 @@ def zone_where_it_is_midday(now: datetime) -> str:
 class Deployment:
     """`network` is what tests judge by; `airflow` what they act on; `server` holds the book and the ledger.
 
-    `secrets` are passwords, tokens and keys, none of which any log may have.
+    `secrets` are passwords, tokens and keys, none of which any log may have. `patience` is how many seconds a wait may
+    take.
     """
 
     airflow: Airflow
@@ -103,6 +104,7 @@ class Deployment:
     environment: dict[str, str]
     folder: Path
     secrets: Collection[str]
+    patience: float = RUN_SECONDS
 
     def book(self, appointment_id: str, account_id: str, starts_in: timedelta, **client: str | None) -> None:
         """Book a client whose name, address and number carry the canary."""
@@ -127,7 +129,7 @@ class Deployment:
             )
 
     def wait_for(self, what: str, is_so: Callable[[], bool]) -> None:
-        self.airflow.processes.wait_for(what, is_so, RUN_SECONDS)
+        self.airflow.processes.wait_for(what, is_so, self.patience)
 
     def ended(self, run: Run, dag_id: str = CYCLE) -> Run:
         """The run when it has ended; fails when that takes too long."""
@@ -243,11 +245,18 @@ class Deployment:
 
 @pytest.fixture(scope="module")
 def deployment() -> Iterator[Deployment]:
+    with deployed() as whole:
+        yield whole
+
+
+@contextmanager
+def deployed(*, fsync: bool = False) -> Iterator[Deployment]:
+    """A deployment, ended with all its processes and data. `fsync`: what was committed outlives a crash of the server."""
     folder = Path(tempfile.mkdtemp(prefix="ringonce-acceptance-"))
     folder.chmod(0o755)
     processes = Processes(folder / "logs", folder / "processes.json")
     with ExitStack() as every:
-        server = every.enter_context(Server(folder / "postgres", fsync=False))
+        server = every.enter_context(Server(folder / "postgres", fsync=fsync))
         network = every.enter_context(Simulator.spawn(log=folder / NETWORK_LOG))
         free = every.enter_context(Ports())
         every.callback(processes.stop)
