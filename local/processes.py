@@ -119,7 +119,7 @@ class Processes:
         return "\n".join([f"--- the end of {path}", *lines[-TAIL_LINES:]])
 
     def kill(self, name: str) -> None:
-        """SIGKILL to a part alone, as a crash does. What it started lives on, until `stop`; the part may be started again."""
+        """SIGKILL to a part alone, as a crash does. What it started lives on, until `stop`; it may be started again."""
         process = self.running.pop(name)
         process.kill()
         process.wait()

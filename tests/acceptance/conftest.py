@@ -251,7 +251,7 @@ def deployment() -> Iterator[Deployment]:
 
 @contextmanager
 def deployed(*, fsync: bool = False) -> Iterator[Deployment]:
-    """A deployment, ended with all its processes and data. `fsync`: what was committed outlives a crash of the server."""
+    """A deployment, ended with all its processes and data. `fsync`: what was committed outlives the server's crash."""
     folder = Path(tempfile.mkdtemp(prefix="ringonce-acceptance-"))
     folder.chmod(0o755)
     processes = Processes(folder / "logs", folder / "processes.json")

@@ -42,8 +42,8 @@ class Cut:
 class Link:
     """A port that leads to a server, for any number of connections, each of which has the link's cut.
 
-    `passed` counts the bytes that have arrived, of all connections since the start or since `cut`; `happened` is set when
-    the cut has.
+    `passed` counts the bytes that have arrived, of all connections since the start or since `cut`; `happened` is set
+    when the cut has.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, cut: Cut | None) -> None:
@@ -114,7 +114,7 @@ class Side(asyncio.Protocol):
         if data and self._transport is not None:
             self._transport.write(data)
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, _error: Exception | None) -> None:
         self._link.sides.discard(self)
         if self._other is not None and self._other._transport is not None:
             self._other._transport.close()
@@ -150,7 +150,7 @@ class Proxy:
 
     @contextmanager
     def link(self, target: int, cut: Cut | None = None) -> Iterator[Link]:
-        """A link to a port of this machine while this lasts; at its end its connections are closed. Safe for threads."""
+        """A link to a port of this machine while this lasts; then its connections are closed. Safe for threads."""
         link = Link(self._loop, cut)
         server = asyncio.run_coroutine_threadsafe(self._listen(link, target), self._loop).result(PATIENCE)
         try:

@@ -1,4 +1,4 @@
-"""What a test does to a deployment of real Airflow processes: holds a dispatch where it wants, breaks it, brings it back.
+"""What a test does to a deployment of real Airflow processes: holds a dispatch, breaks it, brings it back.
 
 Nothing here waits for a time: a dispatch is held by a lock in the ledger or by a provider that stands still, and a test
 goes on when the ledger or the network's log shows that it has come there.
@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
