@@ -10,7 +10,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 WORKERS ?= 2
 
-.PHONY: help run test browser bench chaos rehearse replay pictures check lock
+.PHONY: help run test browser bench chaos soak mutants rehearse replay pictures check lock
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -34,8 +34,16 @@ APT_INSTALL = DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install
 bench: $(READY)  ## how fast, as ratios (FULL=1: also with 5,000,000 reminders in the ledger)
 	@PYTHONPATH=plugins exec $(BIN)/python -m tests.bench $(if $(FULL),--full)
 
-chaos: $(READY)  ## every guard taken away in turn: which figure of a drill turns bad, or which other layer holds
-	$(BIN)/python -m pytest -n $(WORKERS) -m chaos tests/chaos
+chaos: $(READY)  ## every guard taken away in turn, and every fault at every point of input and output, on every channel
+	$(BIN)/python -m pytest -n $(WORKERS) -m chaos tests
+
+soak: $(READY)  ## seasons of random faults on a virtual clock (SEEDS=n; SEED=n and UNTIL=days replay one)
+	@PYTHONPATH=plugins exec $(BIN)/python -m tests.soak $(if $(SEEDS),--seeds $(SEEDS)) \
+		$(if $(SEED),--seed $(SEED)) $(if $(UNTIL),--until $(UNTIL))
+
+mutants: $(READY)  ## leave out each clause of the SQL, change each line of the policy: which test notices (hours)
+	PYTHONPATH=plugins $(BIN)/python -m tests.mutation sql
+	PYTHONPATH=plugins $(BIN)/python -m tests.mutation python
 
 rehearse: $(READY)  ## say what would go out if sending resumed now; sends and changes nothing
 	@if [ -f .local/env ]; then . .local/env; fi; PYTHONPATH=plugins exec $(BIN)/python -m reminders.operate rehearse

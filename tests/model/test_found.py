@@ -17,6 +17,8 @@ from tests.integration.conftest import owner, scene  # noqa: F401
 from tests.integration.scene import HOUR, MINUTE, SECRET, Booked
 from tests.integration.test_recovery import ADA, VISIT, Deployment, deployment  # noqa: F401
 
+pytestmark = pytest.mark.chaos
+
 SHORT_GAP = "UPDATE reminders.account_policy SET phone_gap = '1 minute', phone_daily_cap = 9, phone_weekly_cap = 9"
 
 

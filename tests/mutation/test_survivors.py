@@ -46,6 +46,8 @@ def test_what_is_listed_of_the_python_still_stands_there() -> None:
 
 @pytest.mark.parametrize("target", ["sql", "python"])
 def test_the_totals_are_of_this_list(target: str) -> None:
+    if not COUNTS.exists():
+        pytest.skip("the mutants have not been run to the end")
     counted: dict[str, Any] = json.loads(COUNTS.read_text())[target]
     assert sum(kind["survivors"] for kind in counted.values()) == len(listed(target))
     assert all(kind["mutants"] == kind["killed"] + kind["survivors"] for kind in counted.values())

@@ -13,6 +13,8 @@ from tests.databases import SharedServer
 from tests.soak.running import remembering, run_season
 from tests.soak.season import Season
 
+pytestmark = pytest.mark.chaos
+
 DAYS = 10
 IN_TEST, IN_CHAOS = (1, 2), range(101, 121)
 # Fewer than this, and a season of ten days would show little.
