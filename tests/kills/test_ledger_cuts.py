@@ -1,6 +1,6 @@
 """The network between a dispatch and its ledger is cut: after every byte of a commit, and anywhere in its conversation.
 
-Each cut is a dispatch task of its own with one text to send, whose connection is gone then; two more cycles go after it.
+Each cut is a dispatch task of its own with one text to send, whose connection is gone then; two more cycles follow it.
 """
 
 from __future__ import annotations
