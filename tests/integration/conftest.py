@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from reminders.operate import run
 from reminders.store.ledger import Ledger
-from tests.databases import TestDatabase
+from tests.databases import SharedServer, TestDatabase
+from tests.integration.rows import Rows, placed
 from tests.integration.scene import SECRET, Scene
 
 Operate = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def placed_owner(shared_server: SharedServer) -> Iterator[Any]:
+    """The superuser's connection to a ledger of the module's tests, in which no trigger fires."""
+    with placed(shared_server) as connection:
+        yield connection
+
+
+@pytest.fixture
+def rows(placed_owner: Any) -> Iterator[Rows]:
+    """Rows as they look, placed there by the test and taken back at its end."""
+    with placed_owner.transaction(force_rollback=True):
+        yield Rows(placed_owner)
 
 
 @pytest.fixture

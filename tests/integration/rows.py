@@ -10,7 +10,9 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
+from psycopg.rows import dict_row
 
+from reminders.store.statements import statement
 from tests.databases import SharedServer, fill_ledger
 from tests.integration.scene import HOUR, MINUTE, WEDNESDAY_2PM
 
@@ -101,6 +103,12 @@ class Rows:
         number = self.put("attempt", **columns)
         assert number is not None
         return number
+
+    def run(self, name: str, **values: Any) -> list[dict[str, Any]]:
+        """A named statement's rows."""
+        with self.owner.cursor(row_factory=dict_row) as cursor:
+            cursor.execute(statement(name).encode(), values)
+            return cursor.fetchall() if cursor.description else []
 
     def ask(self, question: str, **values: Any) -> list[tuple[Any, ...]]:
         """The answer's rows."""

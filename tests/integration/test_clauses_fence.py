@@ -80,13 +80,13 @@ def guarded(**changed: str) -> str:
 
 def attempt_with(*guards: str, sending: str = "") -> Statements:
     """As `attempt`, but with other guards, or another change of the reminder."""
-    locked, own_guard, own_sending, inserted = attempt()
-    return (locked, *(guards or (own_guard,)), sending or own_sending, inserted)
+    claimed, locked, own_guard, own_sending, inserted = attempt()
+    return (claimed, locked, *(guards or (own_guard,)), sending or own_sending, inserted)
 
 
 SENDING_ELSEWHERE = "UPDATE reminders.reminder SET state = 'sending' WHERE appointment_id = 'open-0' AND step = 2"
 NOT_SENT = planned(f"contact_id = (SELECT contact_id FROM reminders.contact WHERE {PLANNED})")
-OWN_GUARD = attempt()[1]
+OWN_GUARD = attempt()[2]
 NO_HOLD, SILENT = "no_hold_in_force", "address_not_suppressed"
 HOURS, TOO_LATE, UNGUARDED_CONTACT = "not_in_quiet_hours", "not_too_late", "contact_is_guarded"
 TEXT, FIRST_CALL = attempt(), attempt()

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from tests.databases import SharedServer
-from tests.integration.rows import ELSEWHERE, HERE, MAILBOX, NOW, VISIT, Rows, placed
+from tests.integration.rows import ELSEWHERE, HERE, MAILBOX, NOW, VISIT, Rows
 from tests.integration.scene import HOUR, MINUTE
 
 HALF_PAST = NOW + 30 * MINUTE
@@ -19,18 +17,6 @@ WEEK = timedelta(days=7)
 DAY = timedelta(days=1)
 
 Act = Callable[[Rows], Any]
-
-
-@pytest.fixture(scope="module")
-def owner(shared_server: SharedServer) -> Iterator[psycopg.Connection[Any]]:
-    with placed(shared_server) as connection:
-        yield connection
-
-
-@pytest.fixture
-def rows(owner: psycopg.Connection[Any]) -> Iterator[Rows]:
-    with owner.transaction(force_rollback=True):
-        yield Rows(owner)
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import psycopg
 import pytest
 
-from tests.databases import SharedServer
-from tests.integration.rows import NOW, VISIT, Rows, placed
+from tests.integration.rows import NOW, VISIT, Rows
 from tests.integration.scene import HOUR, MINUTE
 
 WEEK = timedelta(days=7)
@@ -22,23 +21,14 @@ FRESH = {"due_at": NOW - MINUTE}
 Act = Callable[[Rows], Any]
 
 
-@pytest.fixture(scope="module")
-def owner(shared_server: SharedServer) -> Iterator[psycopg.Connection[Any]]:
-    with placed(shared_server) as connection:
-        connection.execute("UPDATE reminders.gate_bound SET least_of_account = 2, least_in_all = 5")
-        yield connection
-
-
-@pytest.fixture
-def rows(owner: psycopg.Connection[Any]) -> Iterator[Rows]:
+@pytest.fixture(autouse=True)
+def practice(rows: Rows) -> None:
     """Accounts that are known for a week, and a good cycle five minutes ago."""
-    with owner.transaction(force_rollback=True):
-        rows = Rows(owner)
-        for account in ("clinic", "vet", "spa"):
-            rows.put("account_seen", account_id=account, first_seen_at=NOW - WEEK)
-        cycle(NOW - 5 * MINUTE, is_good=True)(rows)
-        cycle(NOW, judged_at=None)(rows)
-        yield rows
+    rows.owner.execute("UPDATE reminders.gate_bound SET least_of_account = 2, least_in_all = 5")
+    for account in ("clinic", "vet", "spa"):
+        rows.put("account_seen", account_id=account, first_seen_at=NOW - WEEK)
+    cycle(NOW - 5 * MINUTE, is_good=True)(rows)
+    cycle(NOW, judged_at=None)(rows)
 
 
 def cycle(at: Any, **columns: Any) -> Act:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
-import psycopg
 import pytest
 
-from tests.databases import SharedServer
-from tests.integration.rows import ELSEWHERE, HERE, NOW, VISIT, Rows, placed
+from tests.integration.rows import ELSEWHERE, HERE, NOW, VISIT, Rows
 from tests.integration.scene import HOUR
 
 STATES = (
@@ -20,18 +17,6 @@ STATES = (
 HAS_PROOF = "SELECT reminders.has_proof('clinic', 'visit', %(slot)s, %(step)s::smallint)"
 UNREACHABLE = "SELECT reminders.lower_rungs_unreachable('clinic', 'visit', %(slot)s, %(step)s::smallint)"
 STANDS = "SELECT state, reason, sent_at, delivered_at FROM reminders.rung_end WHERE appointment_id = 'visit'"
-
-
-@pytest.fixture(scope="module")
-def owner(shared_server: SharedServer) -> Iterator[psycopg.Connection[Any]]:
-    with placed(shared_server) as connection:
-        yield connection
-
-
-@pytest.fixture
-def rows(owner: psycopg.Connection[Any]) -> Iterator[Rows]:
-    with owner.transaction(force_rollback=True):
-        yield Rows(owner)
 
 
 def is_so(rows: Rows, question: str, step: int = 3) -> bool:

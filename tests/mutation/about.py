@@ -7,30 +7,34 @@ from functools import cache
 
 # What is changed, by its name, and the tests in the order in which they are tried.
 ABOUT = {
-    r"abnormal|volume|account_seen|gate_bound|rehearsed_usual": "volume gate break_gate",
-    r"judge|gap_before|age_of|fence_gate|gated|hold_kept|note_hold|hold_is|function ledger_clock":
-        "gate break_gate volume review",
-    r"disposition|settle|verdict|triage|waiting":
-        "ladder ladder_rows break_edges office_hours since_the_plan gate break_louder break_twice",
-    r"has_proof|unreachable|rung_end": "ladder_rows ladder break_louder fence",
-    r"office": "office_hours fence",
-    r"fence_attempts|policy_of|fenced": "row_guards fence since_the_plan break_twice office_hours ladder",
-    r"failing|failure|channel_outcome|heed_refusals": "failing_channel reconcile",
-    r"record_outcomes|give|one_way|moves_forward|note_status|attempts_":
-        "reconcile stops races break_twice one_line failing_channel",
-    r"intend|lock_for_intent|count_attempts|limits|address_|ceiling|contact|attempt\.":
-        "row_guards fence since_the_plan races one_line break_twice break_edges pace",
-    r"plan_contacts|batch|note_refusal|read_contacts|read_holds":
-        "pace one_line review operate break_twice overlap stops",
-    r"merge|staged?_|books|open_cycle|read_book|open_appointments|last_cycle|check_transition":
-        "break_lost cancellation ladder_rows overlap gate row_guards",
-    r"hold|held|drop|turn|release|rehears|suppress": "operate break_operator review break_gate",
-    r"guard|excessive|identity|reserve|recorded|mark": "preflight break_roles row_guards guards",
-    r"cadence|ladder|account_|wording": "configuration",
-    r"louder|rewritten|trigger reminder": "row_guards operate break_lost ladder_rows races guards",
+    r"^(constraint|index) ": "clauses_checks row_guards configuration guards",
+    r"^trigger ": "clauses_reminder row_guards clauses_attempt clauses_limits guards",
+    r"abnormal|volume|account_seen|gate_bound|rehearsed_usual": "clauses_gate clauses_judge volume gate break_gate",
+    r"judge|gap_before|age_of": "clauses_judge clauses_gate gate break_gate volume review",
+    r"function disposition|verdict": "clauses_disposition clauses_held ladder ladder_rows gate office_hours",
+    r"settle|check_|note_hold|mark_moves_up|refuse_|hold_is|louder|rewritten|judge_anew": "clauses_reminder row_guards",
+    r"has_proof|unreachable|rung_end": "clauses_ladder ladder_rows ladder break_louder fence",
+    r"office": "clauses_disposition clauses_fence office_hours fence",
+    r"fence_|policy_of|fenced|gated|claim": "clauses_fence clauses_recovery row_guards fence zombies break_claims",
+    r"failing|failure|channel_outcome|heed_refusals": "clauses_outcome failing_channel reconcile",
+    r"record_outcomes": "clauses_outcome reconcile doubts",
+    r"give|one_way|count_attempts|limits|address_|ceiling": "clauses_limits clauses_fence row_guards fence one_line",
+    r"moves_forward": "clauses_attempt",
+    r"intend|lock_for_intent": "clauses_intent since_the_plan races one_line break_twice pace fence",
     r"contacted_once|made_once|open_call|provider_id": "row_guards stops races since_the_plan one_line break_twice",
-    r"transition": "guards row_guards",
-    r"close_cycle|cycle\.|invariants|overdue": "review gate break_lost volume",
+    r"recover|rebuild|found|listed|identity|missing_contacts": "clauses_recovery recovery break_recovery preflight",
+    r"plan_contacts": "clauses_plan pace one_line review operate",
+    r"read_batch|note_refusal|read_contacts|read_holds|read_wordings": "clauses_words stops one_line",
+    r"stage_merge|merge_ledger": "clauses_merge break_lost cancellation ladder_rows",
+    r"books|open_cycle|place_hold|waiting_reminders|statement triage": "clauses_books break_lost overlap",
+    r"unstage|read_book|open_appointments|last_cycle|close_cycle|invariants|overdue|to_review|attempts_|note_status":
+        "clauses_cycle reconcile review break_lost",
+    r"event|doubt|looked_up|withdrawn|applied": "clauses_doubts doubts break_doubt operate_doubts",
+    r"attempts_of_day|broken_promises": "clauses_audit audit break_audit",
+    r"held|holds?_|_hold|drop|turn_down|release|rehears|suppress": "clauses_operate operate break_operator review",
+    r"guards|excessive|definition|reserve": "preflight clauses_cycle break_roles row_guards",
+    r"cadence|ladder|account_|wording|hours": "configuration",
+    r"transition": "guards clauses_reminder row_guards",
 }  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from tests.mutation.about import files_about
 from tests.mutation.learning import Learned
@@ -48,21 +48,34 @@ class Selection:
         uses = {test for test, learned in self.learned.items() if not users.isdisjoint(learned.uses)}
         # A table's guard may be noticed by tests that only write to the table.
         related = uses if mutant.kind in USED_BY_NAME else self.learned
-        turn: dict[str, int] = defaultdict(int)
-        places: dict[str, int] = {}
-        for test in sorted(related, key=self._worth):
-            file = test.partition("::")[0]
-            places[test] = turn[file]
-            turn[file] += 1
+        places = self._places(related)
         kills, about = self.kills_of[mutant.of], files_about(mutant.of)
 
-        def rank(test: str) -> tuple[bool, int, bool, bool, int, int]:
+        def rank(test: str) -> tuple[bool, int, bool, bool, bool, int, int]:
             file = test.partition("::")[0]
             is_about = file in about
             order = about.index(file) if is_about else 0
-            return name not in test, -kills[test], test not in uses, not is_about, places[test], order
+            is_named = is_about and name in test
+            is_cheap = is_about and self.learned[test].seconds < CHEAP
+            return not is_named, -kills[test], test not in uses, not is_about, not is_cheap, places[test], order
 
         return sorted(related, key=rank)
+
+    def _places(self, tests: Iterable[str]) -> dict[str, int]:
+        """In which turn each test comes in its file: first one case of each test, then another."""
+        cases: dict[str, int] = defaultdict(int)
+        turns: dict[str, int] = {}
+        for test in sorted(tests, key=self._worth):
+            function = test.partition("[")[0]
+            turns[test] = cases[function]
+            cases[function] += 1
+        seen: dict[str, int] = defaultdict(int)
+        places: dict[str, int] = {}
+        for test in sorted(turns, key=lambda test: turns[test]):
+            file = test.partition("::")[0]
+            places[test] = seen[file]
+            seen[file] += 1
+        return places
 
     def _worth(self, test: str) -> tuple[float, float]:
         seconds = max(self.learned[test].seconds, 0.05)

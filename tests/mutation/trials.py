@@ -7,6 +7,7 @@ the tests would have made, and its statements are another folder, which REMINDER
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -35,7 +36,7 @@ from tests.mutation.python import CHOSEN
 from tests.mutation.verdicts import Verdict
 
 LEDGER = "ledger_template"
-OPTIONS = ("-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "--no-header", "--tb=short")
+OPTIONS = ("-x", "-q", "-p", "no:cacheprovider", "-p", "no:unraisableexception", "--no-header", "--tb=short")
 PAUSE = 0.02
 FILES_AT_FIRST = 2
 # The same examples each time, and no search for the smallest one that fails.
@@ -102,7 +103,9 @@ class Trials:
             code = pytest.main([*OPTIONS, "--collect-only", *paths], plugins=[Collector()])
         if code != pytest.ExitCode.OK:
             raise AssertionError((self.folder / "warm.txt").read_text())
-        os.environ[FOLDER_VARIABLE] = str(self.folder / "run")
+        # What all children share is not looked through by each.
+        gc.collect()
+        gc.freeze()
         return collected
 
     def learn(self, tests: Sequence[str]) -> dict[str, Learned]:

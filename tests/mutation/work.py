@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from argparse import Namespace
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +14,7 @@ from tests.mutation.definitions import FUNCTIONS, VIEWS, definition_mutants
 from tests.mutation.learning import Learned
 from tests.mutation.mutants import REPLACED, Mutant, numbered
 from tests.mutation.named import statement_mutants
+from tests.mutation.places import HERE
 from tests.mutation.python import write_mutants
 from tests.mutation.results import WORK, Results, survivors, totals, write_totals
 from tests.mutation.selection import Selection, users_in
@@ -30,6 +32,7 @@ TESTS = {
 }
 # A trial may take so many times what its tests took by themselves, on a machine that others use too.
 PATIENCE, AT_LEAST_SECONDS = 4, 45
+WORD = re.compile(r"\w+")
 NOT_JUDGED = Verdict("")
 
 Users = dict[str, set[str]]
@@ -47,7 +50,9 @@ def work(chosen: Namespace, folder: Path) -> int:
             print("\n".join(mutant.name for mutant in mutants))
             return 0
         if wanted := _wanted(mutants, chosen, results):
-            selection = Selection(_learn(trials, chosen.target), users)
+            learned = _learn(trials, chosen.target)
+            _note_names(learned, users)
+            selection = Selection(learned, users)
             for mutant in mutants:
                 if by := results.found.get(mutant.name, NOT_JUDGED).by:
                     selection.killed(mutant, by)
@@ -102,6 +107,17 @@ def _learn(trials: Trials, target: str) -> dict[str, Learned]:
         known |= trials.learn(new)
         path.write_text(json.dumps({test: asdict(each) for test, each in known.items()}))
     return {test: known[test] for test in tests}
+
+
+def _note_names(learned: dict[str, Learned], users: Users) -> None:
+    """A test uses what its file names: of a function that the server reads into the caller's it knows nothing."""
+    things = {of.partition(" ")[2]: of for of in users}
+    words: dict[str, set[str]] = {}
+    for test, each in learned.items():
+        file = test.partition("::")[0]
+        if file not in words:
+            words[file] = set(WORD.findall((HERE.parents[1] / file).read_text(encoding="utf-8")))
+        each.uses += [things[name] for name in words[file] & things.keys()]
 
 
 def _try(trials: Trials, mutants: list[Mutant], selection: Selection, seconds: float, results: Results) -> None:
