@@ -17,7 +17,7 @@ from reminders.cycle import dispatch
 from reminders.cycle.dispatch import Row
 from reminders.cycle.stops import HoldWatch
 from reminders.model import Acceptance, Contact
-from reminders.store import ledger
+from reminders.store import ledger, session
 from reminders.store.migrate import record_definitions
 from tests.drill.ringonce import Act, Ringonce
 
@@ -115,7 +115,13 @@ def restate(system: Ringonce, called: str, fragments: tuple[Fragment, ...]) -> N
     def restated(name: str) -> str:
         return changed if name == called else before(name)
 
-    system.until_the_end.enter_context(patch.object(ledger, "statement", restated))
+    in_place_of_statement(system, restated)
+
+
+def in_place_of_statement(system: Ringonce, found: Callable[[str], str]) -> None:
+    """Wherever the store looks up a statement by its name."""
+    for module in (ledger, session):
+        system.until_the_end.enter_context(patch.object(module, "statement", found))
 
 
 def replace_code(system: Ringonce, owner: object, attribute: str, new: Callable[..., object]) -> None:
@@ -136,7 +142,7 @@ def unlock(system: Ringonce) -> None:
                 turn.reset()
         return "SELECT" if name == "lock_cycles" else before(name)
 
-    system.until_the_end.enter_context(patch.object(ledger, "statement", unlocked))
+    in_place_of_statement(system, unlocked)
 
 
 def without(layers: tuple[Layer, ...]) -> Act:

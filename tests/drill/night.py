@@ -13,7 +13,7 @@ import pandas as pd
 
 from reminders import policy
 from reminders.cycle import extract
-from reminders.store import ledger
+from reminders.store import ledger, session
 from tests.databases import TestDatabase
 from tests.drill import figures
 from tests.drill.book import DAY, HOUR, TICK, WEDNESDAY, Book
@@ -32,6 +32,7 @@ PURE = (
     (extract, "text"),
     (policy, "window"),
     (ledger, "statement"),
+    (session, "statement"),
 )
 
 Tell = Callable[[datetime], None]

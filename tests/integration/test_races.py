@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 
 from reminders.cycle.extract import extract
 from reminders.cycle.reconcile import close_dead, closing
-from reminders.errors import NeverContacted
+from reminders.errors import ClaimLost, NeverContacted
 from reminders.model import Acceptance, Contact
 from reminders.store.ledger import Ledger
 from tests.databases import TestDatabase
@@ -91,8 +92,16 @@ def test_one_batch_sent_by_two_workers(scene: Scene, twin: Scene, rate: float) -
     twin.at(WEDNESDAY_2PM)
     scene.at(WEDNESDAY_2PM).booked(*many(20))
     batches = scene.prepare()
-    at_once(lambda: scene.send(batches, rate), lambda: twin.send(batches[::-1], rate))
+    at_once(lambda: until_claimed(scene, batches, rate), lambda: until_claimed(twin, batches[::-1], rate))
+    scene.send(batches, rate)
     assert len(told(scene.reached)) == 20 == len(set(told(scene.reached)))
+
+
+def until_claimed(scene: Scene, batch_ids: list[int], rate: float) -> None:
+    """A worker that sends each batch until the other takes it."""
+    for batch_id in batch_ids:
+        with suppress(ClaimLost):
+            scene.send([batch_id], rate)
 
 
 def test_two_cycles_at_once(scene: Scene, twin: Scene) -> None:
@@ -321,7 +330,7 @@ def test_two_workers_that_give_back_while_others_intend(scene: Scene, twin: Scen
     batches = scene.prepare()
     scene.answer = twin.answer = decline
     for _ in range(4):
-        at_once(lambda: scene.send(batches, 8.0), lambda: twin.send(batches[::-1], 8.0))
+        at_once(lambda: until_claimed(scene, batches, 8.0), lambda: until_claimed(twin, batches[::-1], 8.0))
     assert {name: rows for name, rows in guards(scene).items() if rows} == {}
     assert {state for (_, step), (state, _) in scene.states().items() if step == 2} == {"pending"}
 
