@@ -34,7 +34,7 @@ def paths(record_property: Callable[[str, object], None]) -> Paths:
 @pytest.fixture
 def line(ledger: TestDatabase) -> Iterator[Line]:
     """An empty ledger and a phone network in a process of its own, on a Wednesday at two."""
-    with Simulator.spawn() as network, Proxy() as proxy:
+    with Simulator.spawn(options=("--start", WEDNESDAY_2PM.isoformat())) as network, Proxy() as proxy:
         worker, watching = (Ledger(ledger.connect("reminders_app")) for _ in range(2))
         line = Line(ledger.connect(), worker, watching, network=network, proxy=proxy).widened()
         line.at(WEDNESDAY_2PM)

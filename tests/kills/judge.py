@@ -1,4 +1,4 @@
-"""The judge: the phone network's own log against the book and the ledger. Pure functions; an empty list is clean."""
+"""The judge holds the phone network's own log against the book and the ledger. Pure functions."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,9 +13,11 @@ import httpx
 from local.sample_book import fictional_numbers
 from reminders.channels.mail import Mailer
 from reminders.channels.telephony import Twilio, final_status
+from reminders.cycle.doubts import settle
 from reminders.cycle.reconcile import close_dead, poll
 from reminders.model import Acceptance, Channel, Contact
-from tests.integration.scene import HOUR, WEDNESDAY_2PM, Booked, Scene
+from reminders.store.evidence import Evidence
+from tests.integration.scene import HOUR, MINUTE, WEDNESDAY_2PM, Booked, Scene
 from tests.kills.judge import REMINDERS, Due, Entry, complaints, reached
 from tests.kills.proxy import Cut, End, Proxy
 from tests.simulator.client import Simulator
@@ -27,7 +28,7 @@ NUMBERS = ("+442079460", *(f"+44{area}4960" for area in (113, 114, 116, 117, 118
 # As many as one account may have in a day, whatever the channel.
 OF_ONE_ACCOUNT = 400
 # Short for a silence that somebody waits out at every byte; long for a machine that is busy where none is ordered.
-SILENT_FOR, PATIENCE = 0.5, 15.0
+SILENT_FOR, PATIENCE = 1.0, 15.0
 # A visit of which the channel's rung is due from WEDNESDAY_2PM on, for two hours at least.
 VISITS = {Channel.EMAIL: 71 * HOUR, Channel.SMS: 23 * HOUR, Channel.CALL: 3.9 * HOUR}
 CALLS_ONLY = """
@@ -62,10 +63,9 @@ class Line(Scene):
     cuts: dict[str, Cut] = field(default_factory=dict)
     due: list[Due] = field(default_factory=list)
     numbers: Iterator[str] = field(default_factory=lambda: fictional_numbers(NUMBERS, Random(1)))
-    # The length of the last exchange by direction, and how many cuts have happened.
+    # The length of the last exchange by direction, and the cuts that have happened.
     passed: Mapping[str, int] = field(default_factory=dict)
-    cut_links: int = 0
-    counting: threading.Lock = field(default_factory=threading.Lock)
+    happened: list[Cut] = field(default_factory=list)
 
     def widened(self) -> Line:
         """The gate and the pace out of the way: here hundreds of clients of a few accounts are due at once."""
@@ -106,8 +106,8 @@ class Line(Scene):
                 return self.sender(contact.channel, link.port, patience)(contact, now, last_check)
             finally:
                 self.passed = link.passed
-                with self.counting:
-                    self.cut_links += link.is_cut
+                if cut is not None and link.is_cut:
+                    self.happened.append(cut)
 
     def sender(self, channel: Channel, port: int, patience: float) -> Callable[..., Acceptance]:
         """The product's own, for a provider at this port."""
@@ -133,9 +133,19 @@ class Line(Scene):
         return self
 
     def reconcile(self) -> None:
-        """One run of reconcile_deliveries."""
+        """A run of reconcile_deliveries, as far as it is about attempts."""
+        twilio = self.twilio(self.network.http_port)
         close_dead(self.ledger, self.now)
-        poll(self.ledger, self.twilio(self.network.http_port).status, final_status, self.now)
+        settle(self.ledger, Evidence(self.ledger.connection), twilio.listed, final_status, self.now)
+        poll(self.ledger, twilio.status, final_status, self.now)
+
+    def recovered(self, channel: Channel) -> None:
+        """Two cycles, the time in which the provider's list settles, and two hours in which no other proof comes."""
+        for _ in range(2):
+            self.later(5 * MINUTE).trusted(channel).reconcile()
+            self.cycle()
+        self.later(10 * MINUTE).reconcile()
+        self.later(2 * HOUR).reconcile()
 
     def outcomes(self) -> Counter[tuple[str, int]]:
         """(what the ledger says of an attempt, how often its address was reached by now) -> how many attempts."""

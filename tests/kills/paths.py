@@ -21,11 +21,31 @@ class Path(StrEnum):
     DOUBT_AND_NOT_REACHED = "an attempt ended in doubt, and nothing had arrived"
     CUT_AFTER_THE_ANSWER = "the network was cut after the answer that decides: accepted"
     GIVEN_BACK_AND_SENT = "given back after a cut, and sent once by a later cycle"
+    DOUBT_PROVED = "a doubt was proved by the provider's list"
     DOUBT_TO_UNKNOWN = "a doubt without proof ended unknown"
     INTENT_LOST = "the ledger was gone before the intent was committed"
     INTENT_UNHEARD = "the intent was committed, and its worker never heard so: it contacted nobody"
     RECORD_LOST = "the provider had accepted, and the ledger was gone before that was recorded"
     RECORD_UNHEARD = "the outcome was recorded, and its worker never heard so"
+    # Processes that die or stand still.
+    KILLED_IN_INTENT = "a task was killed in its intent: nothing of it was committed"
+    KILLED_BEFORE_SOCKET = "a task was killed between its committed intent and the socket"
+    KILLED_BEFORE_ACCEPTED = "a task was killed while its request waited at the provider, which acted on it afterwards"
+    KILLED_BEFORE_ANSWER = "a task was killed between the provider's acceptance and its answer"
+    KILLED_IN_RECORD = "a task was killed in its record: the provider's answer was lost"
+    ORPHAN_STOPPED = "a task without its supervisor recorded the calls it had made, and stopped"
+    DISPATCHED_TWICE_AT_ONCE = "the same dispatch ran twice at once, and the second contacted somebody"
+    STOPPED_WITHOUT_API = "a task that could not ask Airflow whether it is paused stopped"
+    WOKE_PAST_LEASE = "a task woke past its lease, before the socket, and contacted nobody"
+    RECORDED_PAST_LEASE = "a task woke past its lease, and its record ended the doubt"
+    PLANNED_TWICE = "two cycles at once planned the same reminder, and one contacted its client"
+    TWO_SCHEDULERS = "tasks of one run were executed by two schedulers"
+    # The server.
+    INTENT_SURVIVED = "PostgreSQL was stopped at once after an intent's commit, which survived"
+    INTENT_ROLLED_BACK = "PostgreSQL was stopped at once in an intent, which was rolled back"
+    NO_ROOM_FOR_INTENT = "the disk was full at an intent's commit, and the server died of it"
+    NO_ROOM_FOR_RECORD = "the disk was full at a record's commit, and the server died of it"
+    NO_ROOM_FOR_DATA = "a dispatch failed for want of room on the disk, and the server went on"
 
 
 class Paths:

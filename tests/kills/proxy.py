@@ -114,7 +114,8 @@ class Side(asyncio.Protocol):
         if data and self._transport is not None:
             self._transport.write(data)
 
-    def connection_lost(self, _error: Exception | None) -> None:
+    def connection_lost(self, error: Exception | None) -> None:
+        del error
         self._link.sides.discard(self)
         if self._other is not None and self._other._transport is not None:
             self._other._transport.close()
@@ -150,7 +151,7 @@ class Proxy:
 
     @contextmanager
     def link(self, target: int, cut: Cut | None = None) -> Iterator[Link]:
-        """A link to a port of this machine while this lasts; then its connections are closed. Safe for threads."""
+        """A link to a port of this machine; its connections are closed at its end. Safe to use from threads."""
         link = Link(self._loop, cut)
         server = asyncio.run_coroutine_threadsafe(self._listen(link, target), self._loop).result(PATIENCE)
         try:

@@ -1,23 +1,28 @@
-"""What a test does to a deployment of real Airflow processes: holds a dispatch, breaks it, brings it back.
+"""What a test does to a deployment of real Airflow processes: holds a dispatch where it wants, breaks it, mends it.
 
 Nothing here waits for a time: a dispatch is held by a lock in the ledger or by a provider that stands still, and a test
-goes on when the ledger or the network's log shows that it has come there.
+goes on when the ledger, the network's log or the process itself shows that it has come there.
 """
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
-from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 import psycopg
 
-from local.processes import members
+from local.airflow import Run
+from local.environment import ROOT, programs
+from local.processes import POLL_SECONDS, ProcessDied, members
 from local.sample_book import fictional_numbers
 from reminders.cycle.dispatch import LEASE
 from reminders.cycle.reconcile import close_dead
@@ -31,19 +36,31 @@ HOUR = timedelta(hours=1)
 VISITS = {Channel.EMAIL: 40 * HOUR, Channel.SMS: 22 * HOUR, Channel.CALL: 3 * HOUR}
 ACCOUNTS = {Channel.EMAIL: "clinic", Channel.SMS: "clinic", Channel.CALL: "calls-only"}
 MOST_CYCLES = 2
+
+# Locks of a superuser's, and where a dispatch then waits.
+NO_INTENT = "LOCK TABLE reminders.attempt IN SHARE MODE"
+NO_LOOK_AT_HOLDS = "LOCK TABLE reminders.hold IN ACCESS EXCLUSIVE MODE"
+NO_RECORD = "SELECT FROM reminders.attempt WHERE state = 'sending' FOR UPDATE"
+INTENDING, LOOKING_AT_HOLDS, RECORDING = "reminders.intend(", "reminders.active_hold", "reminders.record_outcomes("
 WAITING = """
 SELECT client_port FROM pg_stat_activity
 WHERE datname = 'ledger' AND wait_event_type = 'Lock' AND strpos(query, %s) > 0 ORDER BY query_start
 """
+CONTACTS = """
+SELECT r.appointment_id, count(*) FROM reminders.contact_member m JOIN reminders.reminder r USING (reminder_id)
+GROUP BY m.reminder_id, r.appointment_id
+"""
+ATTEMPTS = """
+SELECT r.appointment_id, a.state FROM reminders.attempt a
+JOIN reminders.contact_member m USING (contact_id) JOIN reminders.reminder r USING (reminder_id)
+"""
+DISPATCHING = "SELECT id FROM task_instance WHERE task_id = 'dispatch' AND state = 'running'"
 HOLDS = "SELECT scope, scope_value, why FROM reminders.hold WHERE released_at IS NULL"
-NO_INTENT = "LOCK TABLE reminders.attempt IN SHARE MODE"
-NO_LOOK_AT_HOLDS = "LOCK TABLE reminders.hold IN ACCESS EXCLUSIVE MODE"
-NO_RECORD = "SELECT FROM reminders.attempt WHERE state = 'sending' FOR UPDATE"
 
 
 @dataclass
 class Street:
-    """A deployment and those whom its book owes a reminder."""
+    """A deployment, and those whom its book owes a reminder."""
 
     deployment: Deployment
     due: list[Due] = field(default_factory=list)
@@ -61,110 +78,184 @@ class Street:
             self.due.append(booked[-1])
         return booked
 
-    # Holding a dispatch
+    # A dispatch that is held: each begins a cycle and yields the task's process once it is there
 
     @contextmanager
-    def locked(self, statement: str) -> Iterator[psycopg.Connection[Any]]:
-        """A lock in the ledger, by the superuser, until this ends or its connection rolls back."""
+    def in_its_intent(self) -> Iterator[psutil.Process]:
+        """Nothing is committed yet."""
+        with self.locked(NO_INTENT):
+            self.deployment.airflow.trigger()
+            yield self.waiting_in(INTENDING)
+
+    @contextmanager
+    def before_the_socket(self) -> Iterator[psutil.Process]:
+        """Its intent is committed, and it asks for holds a last time."""
+        ledger = self.deployment.server.conninfo("ledger")
+        with ExitStack() as until_the_end, closing(psycopg.connect(ledger)) as next_in_line:
+            pool = until_the_end.enter_context(ThreadPoolExecutor(1))
+            with self.in_its_intent():
+                # The intent has looked at the holds and keeps its own lock on them until it is committed.
+                granted = pool.submit(next_in_line.execute, NO_LOOK_AT_HOLDS)
+                self.deployment.wait_for("a lock after the intent's", lambda: self._waiting(NO_LOOK_AT_HOLDS) != [])
+            granted.result(self.deployment.patience)
+            yield self.waiting_in(LOOKING_AT_HOLDS)
+
+    @contextmanager
+    def at_the_provider(self) -> Iterator[psutil.Process]:
+        """The provider has its request, and stands still: it acts on it when this is over."""
+        with stopped(self.provider()):
+            self.deployment.airflow.trigger()
+            yield self.calling()
+
+    @contextmanager
+    def in_its_record(self) -> Iterator[psutil.Process]:
+        """The provider has answered."""
+        with ExitStack() as until_the_end:
+            with stopped(self.provider()):
+                self.deployment.airflow.trigger()
+                self.calling()
+                until_the_end.enter_context(self.locked(NO_RECORD))
+            yield self.waiting_in(RECORDING)
+
+    @contextmanager
+    def locked(self, statement: str) -> Iterator[None]:
         with closing(psycopg.connect(self.deployment.server.conninfo("ledger"))) as connection:
-            connection.execute(statement)
-            yield connection
+            connection.execute(statement.encode())
+            yield
 
-    def waiting(self, query: str) -> psutil.Process:
+    def waiting_in(self, query: str) -> psutil.Process:
         """The task that waits for a lock in a query with this text, as soon as one does."""
-        ports: list[Any] = []
-
-        def waits() -> bool:
-            with psycopg.connect(self.deployment.server.conninfo("ledger")) as connection:
-                ports[:] = connection.execute(WAITING, (query,)).fetchall()
-            return bool(ports)
-
-        self.deployment.wait_for(f"a task that waits in {query}", waits)
-        [task] = self.tasks_at(ports[0][0])
+        self.deployment.wait_for(f"a task that waits in {query}", lambda: self._waiting(query) != [])
+        [task] = self.processes_at(self._waiting(query)[0])
         return task
 
+    def _waiting(self, query: str) -> list[int]:
+        """The ports of the clients that wait for a lock in a query with this text, the first first."""
+        with psycopg.connect(self.deployment.server.conninfo("ledger")) as connection:
+            return [row[0] for row in connection.execute(WAITING, (query,)).fetchall()]
+
     def calling(self) -> psutil.Process:
-        """The task that has a connection to the provider's API, as soon as one does."""
+        """The dispatch task that has a connection to the provider's API, as soon as one does."""
         found: list[psutil.Process] = []
 
         def calls() -> bool:
-            found[:] = self.tasks_at(self.deployment.network.http_port)
+            # A task's process is named after it; those of reconcile_deliveries ask the provider too.
+            names = [f"-- {task_id}" for (task_id,) in self.deployment.query("airflow", DISPATCHING)]
+            at_provider = self.processes_at(self.deployment.network.http_port)
+            found[:] = [each for each in at_provider if " ".join(each.cmdline()).strip().endswith(tuple(names))]
             return bool(found)
 
         self.deployment.wait_for("a task at the provider", calls)
         return found[0]
 
-    def tasks_at(self, port: int) -> list[psutil.Process]:
+    def processes_at(self, port: int) -> list[psutil.Process]:
         """The processes of Airflow's that have a connection from this port, or to it."""
         found = []
-        for process in self.processes():
+        for process in members(list(self.deployment.airflow.processes.groups.values())):
             with suppress(psutil.NoSuchProcess):
                 ends = [end.port for each in process.net_connections("tcp") for end in (each.laddr, each.raddr) if end]
                 if port in ends:
                     found.append(process)
         return found
 
-    def processes(self) -> list[psutil.Process]:
-        """Airflow's processes, those that run tasks among them; also those whose parent was killed."""
-        return members(list(self.deployment.airflow.processes.groups.values()))
+    def provider(self) -> psutil.Process:
+        """The process of the provider and the relay."""
+        for process in psutil.Process().children():
+            listening = [each.laddr.port for each in process.net_connections("tcp") if not each.raddr]
+            if self.deployment.network.http_port in listening:
+                return process
+        raise AssertionError("the network does not run")
 
-    @contextmanager
-    def provider_paused(self) -> Iterator[None]:
-        """The provider and the relay take connections and do nothing else, for a while."""
-        with stopped(listener(self.deployment.network.http_port)):
-            yield
+    def gone(self, process: psutil.Process) -> None:
+        """Wait for a process's end, whatever else ends."""
+        deadline = time.monotonic() + self.deployment.patience
+        while is_alive(process):
+            assert time.monotonic() < deadline, f"{process} did not end"
+            time.sleep(POLL_SECONDS)
 
     # Afterwards
 
+    def running(self) -> Run:
+        [run] = [run for run in self.deployment.airflow.runs() if run.state == "running"]
+        return run
+
     def settle(self) -> None:
-        """The leases of all attempts are over, for reconcile_deliveries' first task. No dispatch may run meanwhile."""
-        with closing(self._as_app()) as connection:
+        """All leases are over, for the first task of reconcile_deliveries. No dispatch may run meanwhile."""
+        uri = self.deployment.environment["AIRFLOW_CONN_LEDGER_DB"].replace("postgres://", "postgresql://")
+        with closing(psycopg.connect(uri)) as connection:
             close_dead(Ledger(connection), datetime.now(UTC) + LEASE)
 
-    def _as_app(self) -> psycopg.Connection[Any]:
-        uri = self.deployment.environment["AIRFLOW_CONN_LEDGER_DB"]
-        return psycopg.connect(uri.replace("postgres://", "postgresql://"))
+    def start_again_what_died(self) -> list[str]:
+        """What keeps services running does so; returns their names."""
+        airflow = self.deployment.airflow
+        dead = [name for name, process in airflow.processes.running.items() if process.poll() is not None]
+        for name in dead:
+            airflow.processes.kill(name)
+        if dead:
+            airflow.start_again(*dead)
+        return dead
+
+    def ended(self, run: Run) -> Run:
+        """The run when it has ended, whatever of Airflow dies meanwhile."""
+        while True:
+            try:
+                return self.deployment.ended(run)
+            except ProcessDied:
+                if not self.start_again_what_died():
+                    raise
 
     def back_to_normal(self, channel: Channel) -> None:
-        """Fails unless one of the next two cycles is green and a client who is booked now hears of it."""
+        """Fails unless one of the next two cycles is green and a client who is booked now hears of it, once."""
         since = datetime.now(UTC)
-        fresh = self.book(channel, 1)
+        [fresh] = self.book(channel, 1)
         for _ in range(MOST_CYCLES):
-            if self.deployment.by_hand().state == "success":
+            if self.ended(self.deployment.airflow.trigger()).state == "success":
                 break
-        ended = sorted((run.key, run.state) for run in self.deployment.airflow.runs() if run.key >= since)
-        assert "success" in [state for _, state in ended[:MOST_CYCLES]], ended
-        assert reached(self.deployment.network.log())[fresh[0].place] == 1
+        cycles = sorted((run.key, run.state) for run in self.deployment.airflow.runs() if run.key >= since)
+        assert "success" in [state for _, state in cycles[:MOST_CYCLES]], cycles
         assert self.deployment.query("ledger", HOLDS) == []
+        assert self.times([fresh]) == [1]
 
-    def complaints(self) -> list[str]:
-        """What the judge has to say about everybody who was due."""
+    def judge(self) -> None:
+        """Fails for what the judge has to say about everybody who was ever due."""
+        self.settle()
         entries = [Entry(*row) for row in self.deployment.query("ledger", REMINDERS)]
-        summary = self.deployment.network.summary()
-        log = self.deployment.network.log()
-        return complaints(self.due, entries, reached(log), summary["max_simultaneous_calls"])
+        network = self.deployment.network
+        told = complaints(self.due, entries, reached(network.log()), network.summary()["max_simultaneous_calls"])
+        assert told == []
 
-    def states(self, whose: list[Due]) -> dict[str, int]:
-        """How many of these reminders are in which state."""
+    def times(self, whose: Sequence[Due]) -> list[int]:
+        """How often each of these was reached."""
+        found = reached(self.deployment.network.log())
+        return [found[due.place] for due in whose]
+
+    def attempts(self, whose: Sequence[Due]) -> Counter[str]:
+        """How many attempts about these are in which state."""
+        names = {due.appointment_id for due in whose}
+        return Counter(state for name, state in self.deployment.query("ledger", ATTEMPTS) if name in names)
+
+    def planned_twice(self, whose: Sequence[Due]) -> int:
+        """How many of these are in more than one cycle's batches."""
+        names = {due.appointment_id for due in whose}
+        return sum(count > 1 for name, count in self.deployment.query("ledger", CONTACTS) if name in names)
+
+    def in_a_shell(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """An `airflow` command that a person has begun, its output among the logs."""
+        with (self.deployment.folder / "logs" / f"{'-'.join(arguments)}.log").open("wb") as log:
+            command = [str(programs() / "airflow"), *arguments]
+            return subprocess.Popen(command, env=self.deployment.environment, cwd=ROOT, stdout=log, stderr=log)
 
 
-def listener(port: int) -> psutil.Process:
-    """The process that we started and that listens on this port."""
-    for process in psutil.Process().children():
-        listening = [c.laddr.port for c in process.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
-        if port in listening:
-            return process
-    raise AssertionError(f"none of our processes listens on port {port}")
+def is_alive(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 @contextmanager
-def stopped(*processes: psutil.Process) -> Iterator[None]:
-    """The processes stand still for a while."""
-    for process in processes:
-        process.send_signal(signal.SIGSTOP)
+def stopped(process: psutil.Process) -> Iterator[psutil.Process]:
+    """The process stands still for a while."""
+    process.send_signal(signal.SIGSTOP)
     try:
-        yield
+        yield process
     finally:
-        for process in processes:
-            with suppress(psutil.NoSuchProcess):
-                process.send_signal(signal.SIGCONT)
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(signal.SIGCONT)

@@ -5,6 +5,7 @@ Each cut is the only contact of a client of its own; then the network is well ag
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from itertools import cycle
@@ -12,7 +13,6 @@ from itertools import cycle
 import pytest
 
 from reminders.model import Channel
-from tests.integration.scene import HOUR, MINUTE
 from tests.kills.line import Line
 from tests.kills.paths import Path, Paths
 from tests.kills.proxy import Cut, End, Way
@@ -76,17 +76,16 @@ def test_cut_after_every_byte_nobody_is_contacted_twice_and_nobody_is_lost(
         batches = line.later(SECOND).prepare()
         line.trusted(channel).send(batches, RATE)
     assert not line.cuts
-    # The silence may have begun before its byte, on a machine that is busy.
-    assert line.cut_links > 0.9 * len(ordered), f"{line.cut_links} of {len(ordered)} cuts"
+    assert [cut for cut in ordered if cut.end is not End.SILENCE and cut not in line.happened] == []
+    # On a machine that is busy the time of a silence may be over before its byte.
+    silent = Counter(cut in line.happened for cut in ordered if cut.end is End.SILENCE)
+    assert silent[True] > silent[False], silent
     found = line.outcomes() - before
     assert set(found) <= set(PATHS), found
     assert found.total() == len(ordered), found
 
     given_back = sum(times for (state, _), times in found.items() if state == "not_contacted")
-    for _ in range(2):
-        line.later(5 * MINUTE).reconcile()
-        line.cycle()
-    line.later(2 * HOUR).reconcile()
+    line.recovered(channel)
     assert line.complaints() == []
     ended = line.outcomes()
     assert ended["not_contacted", 1] == given_back
@@ -95,4 +94,7 @@ def test_cut_after_every_byte_nobody_is_contacted_twice_and_nobody_is_lost(
         paths.reached(path, sum(times for outcome, times in found.items() if PATHS[outcome] is path))
     if channel is Channel.EMAIL:
         paths.reached(Path.GIVEN_BACK_AND_SENT, given_back)
+    if (channel, way) in ((Channel.SMS, Way.ANSWER), (Channel.CALL, Way.ANSWER)):
+        proved = ended["delivered", 1] - before["accepted", 1] - found["accepted", 1]
+        paths.reached(Path.DOUBT_PROVED, proved)
     paths.reached(Path.DOUBT_TO_UNKNOWN, ended["unknown", 0] + ended["unknown", 1])

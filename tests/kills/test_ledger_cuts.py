@@ -1,6 +1,6 @@
 """The network between a dispatch and its ledger is cut: after every byte of a commit, and anywhere in its conversation.
 
-Each cut is a dispatch task of its own with one text to send, whose connection is gone then; two more cycles follow it.
+Each cut is a dispatch task of its own with one text to send, whose connection is gone afterwards; then two cycles go.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from reminders.failpoints import armed
 from reminders.model import Channel
 from reminders.store.ledger import Ledger
 from tests.databases import LOGIN_PASSWORD, TestDatabase
-from tests.integration.scene import HOUR, MINUTE
+from tests.integration.scene import MINUTE
 from tests.kills.line import Line
 from tests.kills.paths import Path, Paths
 from tests.kills.proxy import Cut, End, Link, Way
@@ -126,15 +126,6 @@ def measured(line: Line, database: TestDatabase, work: str | None) -> dict[Way, 
         return passed or dict(link.passed)
 
 
-def recovered(line: Line) -> None:
-    """Two cycles, and two hours in which no proof came."""
-    for _ in range(2):
-        line.later(5 * MINUTE).trusted(Channel.SMS).reconcile()
-        line.cycle()
-    line.later(2 * HOUR).reconcile()
-    assert line.complaints() == []
-
-
 @pytest.mark.parametrize("work", ["intend", "record"])
 def test_cut_after_every_byte_of_a_commit_nobody_is_contacted_twice_and_nobody_is_lost(
     line: Line, ledger: TestDatabase, paths: Paths, work: str
@@ -162,7 +153,8 @@ def test_cut_after_every_byte_of_a_commit_nobody_is_contacted_twice_and_nobody_i
         assert not_intended == 0
         paths.reached(Path.RECORD_LOST, found["sending", 1])
         paths.reached(Path.RECORD_UNHEARD, found["accepted", 1])
-    recovered(line)
+    line.recovered(Channel.SMS)
+    assert line.complaints() == []
 
 
 def test_cut_anywhere_in_a_dispatch_nobody_is_contacted_twice_and_nobody_is_lost(
@@ -182,4 +174,5 @@ def test_cut_anywhere_in_a_dispatch_nobody_is_contacted_twice_and_nobody_is_lost
     assert set(found) <= {("sending", 0), ("sending", 1), ("accepted", 1)}, found
     paths.reached(Path.INTENT_LOST, len(cuts) - found.total())
     paths.reached(Path.RECORD_LOST, found["sending", 1])
-    recovered(line)
+    line.recovered(Channel.SMS)
+    assert line.complaints() == []

@@ -13,12 +13,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from tests.databases import FOLDER_VARIABLE, SharedServer, claim_folder, fill_ledger, remove_folder
-from tests.soak.report import Report, path_table, table
+from tests.runs import record
+from tests.soak.report import Report, counts, path_table, table
 from tests.soak.running import begin, server_seconds, work
 
 SEEDS, DAYS = 20, 10
 WORKERS = 2
 WIDTH = 110
+# Seasons, where there is no terminal to show a bar.
+TOLD_EVERY = 10
 
 
 def options() -> argparse.Namespace:
@@ -48,11 +51,18 @@ def run_all(seeds: list[int], days: int, until: int | None, console: Console) ->
             total.add(report)
             told = f"{total.days:,} days, {total.histories:,} fault histories, {len(total.failures)} failed"
             progress.update(task, advance=1, told=told)
+            if not console.is_terminal and total.days % (TOLD_EVERY * days) == 0:
+                console.print(told)
             for seed, trace in report.failures.items():
-                console.print(f"seed {seed} failed: make soak SEED={seed} DAYS={days}", style="bold red")
+                console.print(f"seed {seed} failed: {again(seed, days)}", style="bold red")
                 console.print(trace, highlight=False, markup=False)
     total.cpu_seconds += server_seconds(server) - before
     return total
+
+
+def again(seed: int, days: int) -> str:
+    """The command that replays a season."""
+    return f"make soak SEED={seed}" if days == DAYS else f"python -m tests.soak --seed {seed} --days {days}"
 
 
 def main() -> int:
@@ -66,6 +76,7 @@ def main() -> int:
     finally:
         remove_folder(Path(os.environ[FOLDER_VARIABLE]))
     console.print(path_table(total), table(total))
+    record("soak", "seasons of random faults on a virtual clock (`tests/soak`)", counts(total))
     return 1 if total.failures else 0
 
 

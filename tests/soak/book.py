@@ -99,14 +99,17 @@ class Visit:
 
 @dataclass
 class SeasonBook:
-    """A book of `days` days from midnight of `starts_at` on. `slip` makes a reading wrong; `is_down`: it fails, after
-    `breaks_after` rows."""
+    """A book of `days` days from midnight of `starts_at` on. `has_webhook`: the provider can report to us.
+
+    `slip` makes a reading wrong; `is_down`: it fails, after `breaks_after` rows.
+    """
 
     seed: int
     days: int
     accounts: dict[str, Account]
     starts_at: datetime
     visits: list[Visit]
+    has_webhook: bool
     is_down: bool = False
     breaks_after: int = 0
     slip: Callable[[Row], Row | None] | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
@@ -20,6 +21,7 @@ from reminders.channels.telephony import Twilio
 from reminders.cycle import dispatch as dispatch_module
 from reminders.errors import RemindersError
 from reminders.failpoints import armed
+from reminders.store.holds import Holds
 from reminders.store.ledger import Ledger
 from tests.databases import TestDatabase
 from tests.drill.ringonce import MAIL_SENDER, SENDER, Ringonce, Worker
@@ -117,14 +119,14 @@ class Deployment(Ringonce):
         self._cut: set[int] = set()
         self.loses_callbacks = False
         self.breaches: Counter[str] = Counter()
-        with psycopg.connect(database.conninfo, autocommit=True) as admin:
-            # Plans are made once for each statement, as on a server whose connections live long.
-            for setting in ("plan_cache_mode = force_generic_plan", "jit = off"):
-                admin.execute(sql.SQL("ALTER DATABASE {} SET " + setting).format(sql.Identifier(database.name)))
+        self.copied_at: datetime | None = None
+        self._settle_plans()
         # A second process is there for whatever runs beside the first.
         super().__init__(database, self, season.starts_at, planners=2)
+        self.workers = [self._prepared(worker) for worker in self.workers]
         self.network.sleep = self.clock.sleep
         self.webhook = database.connect("reminders_webhook")
+        self.until_the_end.callback(self._drop_copy)
         self._set_up_accounts()
         self.until_the_end.enter_context(patch.object(dispatch_module, "ThreadPoolExecutor", OneAfterTheOther))
         for name in GUARD_CHECKS:
@@ -141,7 +143,7 @@ class Deployment(Ringonce):
             network.base_url,
             from_sms=SENDER,
             from_call=SENDER,
-            status_callback_base=WEBHOOK,
+            status_callback_base=WEBHOOK if self.season.has_webhook else None,
             transport=network.transport,
         )
 
@@ -202,34 +204,42 @@ class Deployment(Ringonce):
     def _run(self, run: Run, work: Callable[[], None]) -> bool:
         self.runs.append(run)
         try:
-            if run.place in self._cut:
+            if self.workers[run.place].ledger.connection.closed or run.place in self._cut:
                 self.start_anew(run.place)
             if self.is_ledger_down:
                 raise psycopg.OperationalError("the ledger's server is down")
             work()
         except Crash as crash:
-            self._failed(f"{run.name} of {run.date:%d %H:%M} dies: {crash}", run.place)
+            self._failed(f"{run.name} of {run.date:%d %H:%M} dies: {crash}")
+            self.start_anew(run.place)
         except (RemindersError, psycopg.Error) as error:
-            self._failed(f"{run.name} of {run.date:%d %H:%M} fails: {type(error).__name__} {error}", run.place)
+            self._failed(f"{run.name} of {run.date:%d %H:%M} fails: {type(error).__name__} {error}")
         else:
             return True
         finally:
             self.runs.pop()
         return False
 
-    def _failed(self, what: str, place: int) -> None:
+    def _failed(self, what: str) -> None:
         self.note(what)
         self.failed.append(Failed(self.clock.now, what))
-        self.start_anew(place)
 
     def start_anew(self, place: int) -> None:
-        """A new process, with connections of its own, in the place of one that has died or failed."""
+        """A new process, with connections of its own, in the place of one that has died or lost its own."""
         self._cut.discard(place)
         worker = self.workers[place]
         for ledger in (worker.ledger, worker.watching):
             ledger.connection.close()
-        ledger, watching = (Ledger(self.database.connect("reminders_app")) for _ in range(2))
-        self.workers[place] = Worker(ledger, watching)
+        self.workers[place] = self._prepared(
+            Worker(*(Ledger(self.database.connect("reminders_app")) for _ in range(2)))
+        )
+
+    @staticmethod
+    def _prepared(worker: Worker) -> Worker:
+        """Its statements are planned at their first use, and not anew at each of the first few."""
+        for ledger in (worker.ledger, worker.watching):
+            ledger.connection.prepare_threshold = 0
+        return worker
 
     def cut_connection(self) -> None:
         """The server ends the connection of the run that is under way, which does not know yet."""
@@ -237,6 +247,63 @@ class Deployment(Ringonce):
         self._cut.add(place)
         connection = self.workers[place].ledger.connection
         self.owner.execute("SELECT pg_terminate_backend(%s, 5000)", [connection.info.backend_pid])
+
+    # A copy of the database, and what a restore forgets
+
+    def copy_ledger(self) -> None:
+        """Keep the ledger's database as it is now."""
+        with self._apart() as admin:
+            admin.execute(
+                sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(self._copy, sql.Identifier(self.database.name))
+            )
+        self.copied_at = self.clock.now
+
+    def restore_ledger(self) -> None:
+        """Put the copy in the database's place; what was witnessed since is what the ledger cannot know."""
+        assert self.copied_at is not None
+        with self._apart() as admin:
+            name = sql.Identifier(self.database.name)
+            admin.execute(sql.SQL("DROP DATABASE {}").format(name))
+            admin.execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(self._copy, name))
+        since, self.copied_at = self.copied_at, None
+        self.merged = [reading for reading in self.merged if reading.read_at <= since]
+        self.good_at = [at for at in self.good_at if at <= since]
+        self.opted_out_at = {number: at for number, at in self.opted_out_at.items() if at <= since}
+        self.batches.clear()
+
+    @property
+    def _copy(self) -> sql.Identifier:
+        return sql.Identifier(f"{self.database.name}_copy")
+
+    @contextmanager
+    def _apart(self) -> Iterator[psycopg.Connection[Any]]:
+        """Nobody is connected to the ledger's database meanwhile."""
+        for connection in (self.owner, self.webhook, *self._sessions()):
+            connection.close()
+        with psycopg.connect(self.database.server.conninfo(), autocommit=True) as admin:
+            yield admin
+        self._settle_plans()
+        self.owner = self.clock.owner = self.database.connect()
+        self.operator = Holds(self.database.connect("reminders_operator_login"))
+        self.webhook = self.database.connect("reminders_webhook")
+        for place in range(len(self.workers)):
+            self.start_anew(place)
+        self.clock.set(self.clock.now)
+
+    def _sessions(self) -> Iterator[psycopg.Connection[Any]]:
+        yield self.operator.connection
+        for worker in self.workers:
+            yield from (worker.ledger.connection, worker.watching.connection)
+
+    def _drop_copy(self) -> None:
+        with psycopg.connect(self.database.server.conninfo(), autocommit=True) as admin:
+            admin.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(self._copy))
+
+    def _settle_plans(self) -> None:
+        """Plans are made once for each statement, as on a server whose connections live long."""
+        with psycopg.connect(self.database.conninfo, autocommit=True) as admin:
+            for setting in ("plan_cache_mode = force_generic_plan", "jit = off"):
+                admin.execute(sql.SQL("ALTER DATABASE {} SET " + setting).format(sql.Identifier(self.database.name)))
 
     def dispatch(self, batch_id: int, worker: Worker) -> None:
         self.batches.append(batch_id)

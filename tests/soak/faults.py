@@ -18,6 +18,7 @@ Kind = Callable[["Season", History], None]
 # How often each is drawn.
 KINDS: dict[Kind, int] = {
     processes.crash: 34,
+    processes.crash_where_few_come: 4,
     processes.cut: 8,
     processes.pause: 10,
     processes.pause_in_transaction: 3,
@@ -35,6 +36,7 @@ KINDS: dict[Kind, int] = {
     surroundings.book_away: 5,
     surroundings.book_slips: 3,
     surroundings.ledger_away: 4,
+    surroundings.restored_ledger: 2,
     processes.no_scheduler: 3,
     processes.broken_deploy: 2,
     processes.paused_dag: 2,

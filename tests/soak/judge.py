@@ -247,7 +247,8 @@ class Judge:
 
     def held(self) -> Iterator[Violation]:
         """P5: nothing of what a person has stopped, from a second after it until she releases it."""
-        for stop in self.season.person.stops.values():
+        person = self.season.person
+        for stop in (*person.past_stops, *person.stops.values()):
             until = stop.released_at or datetime.max.replace(tzinfo=stop.placed_at.tzinfo)
             for heard in self.heard:
                 if not stop.placed_at + STOPS_WITHIN < heard.at - heard.delay < until:

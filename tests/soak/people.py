@@ -37,15 +37,28 @@ class Person:
     random: Random
     looks_at: dict[int, datetime] = field(default_factory=dict)
     stops: dict[int, Stop] = field(default_factory=dict)
+    past_stops: list[Stop] = field(default_factory=list)
+    turns_down: bool = True
 
     def placed(self, hold_id: int, scope: str, value: str) -> None:
         self.stops[hold_id] = Stop(scope, value, self.season.now)
 
     def lets_go(self, hold_id: int) -> None:
-        """She releases a hold that she placed."""
-        self.season.deployment.operator.release([hold_id], NAME, self.season.now)
-        stop = self.stops[hold_id]
-        self.stops[hold_id] = Stop(stop.scope, stop.value, stop.placed_at, self.season.now)
+        """She releases a hold that she placed, unless the ledger has forgotten it."""
+        if hold_id in self.stops:
+            self.season.deployment.operator.release([hold_id], NAME, self.season.now)
+            self._is_over(hold_id)
+
+    def _is_over(self, hold_id: int) -> None:
+        stop = self.stops.pop(hold_id)
+        self.past_stops.append(Stop(stop.scope, stop.value, stop.placed_at, self.season.now))
+
+    def starts_over(self) -> None:
+        """The ledger has forgotten her holds, or has old ones again, and what she turned down: she decides anew."""
+        for hold_id in list(self.stops):
+            self._is_over(hold_id)
+        self.looks_at.clear()
+        self.turns_down = False
 
     def look(self) -> None:
         """Decide on each hold in force whose time has come."""
@@ -66,14 +79,16 @@ class Person:
             day = local if local.hour < COMES else local + timedelta(days=1)
             at = day.replace(hour=COMES, minute=30).astimezone(at.tzinfo)
         self.looks_at[hold_id] = at
-        self.season.want(at)
 
     def _decide(self, hold: dict[str, Any]) -> None:
         hold_id, scope = hold["hold_id"], hold["scope"]
         if scope == "book" and self.season.book.slip is not None:
             # The feed is still wrong.
             return self._will_look(hold_id, HOUR)
-        choices = DECISIONS if scope == "group" else {"release": 1}
+        choices = dict(DECISIONS) if scope == "group" else {"release": 1}
+        if not self.turns_down:
+            # An email that she asked for before the restore could go a second time: there is no list of emails.
+            choices.pop("turn_down", None)
         (decision,) = self.random.choices(list(choices), list(choices.values()))
         self.season.note(f"{NAME} decides on hold {hold_id} ({scope} {hold['scope_value']}): {decision}")
         self.season.decided[decision] += 1

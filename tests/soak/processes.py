@@ -9,7 +9,7 @@ from reminders.failpoints import POINTS
 from tests.drill.book import DAY, HOUR, TICK
 from tests.soak.book import MINUTE
 from tests.soak.deployment import Crash
-from tests.soak.history import BETWEEN, History, drawn_point
+from tests.soak.history import BETWEEN, COMMON, History, drawn_point
 
 if TYPE_CHECKING:
     from tests.soak.season import Season
@@ -22,7 +22,19 @@ def crash(season: Season, history: History) -> None:
         season.struck(history, over_at=season.now)
         raise Crash(point)
 
-    season.trap(history, *drawn_point(history, POINTS), die)
+    season.trap(history, *drawn_point(history, COMMON), die)
+
+
+def crash_where_few_come(season: Season, history: History) -> None:
+    """The process dies at a point that few days come to: the trap lies there until it is come to."""
+    point = history.random.choice([point for point in POINTS if point not in COMMON])
+    history.detail = f"at {point}"
+
+    def die(point: str) -> None:
+        season.struck(history, over_at=season.now)
+        raise Crash(point)
+
+    season.trap(history, point, 1, die, lies=365 * DAY)
 
 
 def cut(season: Season, history: History) -> None:
@@ -32,7 +44,7 @@ def cut(season: Season, history: History) -> None:
         season.struck(history, over_at=season.now)
         season.deployment.cut_connection()
 
-    season.trap(history, *drawn_point(history, POINTS), end)
+    season.trap(history, *drawn_point(history, COMMON), end)
 
 
 def pause(season: Season, history: History) -> None:
@@ -60,7 +72,7 @@ def pause_in_transaction(season: Season, history: History) -> None:
         season.pass_time(lasts, with_others=False)
         season.over(history)
 
-    point, time = drawn_point(history, [point for point in POINTS if point.endswith("before_commit")])
+    point, time = drawn_point(history, [point for point in COMMON if point.endswith("before_commit")])
     history.detail += f" for {lasts}"
     season.trap(history, point, time, stand_still)
 

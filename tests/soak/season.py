@@ -31,11 +31,11 @@ from tests.soak.people import Person
 from tests.soak.writer import written
 
 # Before a fault there is a good cycle so shortly that the next two failures make no gap.
-BEFORE = HOUR / 2
+BEFORE, LONG_BEFORE = HOUR / 2, 50 * MINUTE
 # A run of reconcile_deliveries after a cycle's.
 SOON = 2 * MINUTE
 # Kinds of days by their number of faults, and how often each comes; only the last lets faults overlap as they may.
-DAYS = {(0, 0): 12, (1, 1): 18, (3, 6): 58, (5, 8): 12}
+DAYS = {(0, 0): 10, (1, 1): 15, (3, 6): 60, (6, 9): 15}
 APART = HOUR
 AUDIT_HOUR = 3
 DAYS_BETWEEN_VACUUMS = 2 * DAY
@@ -70,6 +70,7 @@ class Trap:
     point: str
     times: int
     act: Callable[[str], None]
+    is_near: bool
 
 
 @dataclass(eq=False)
@@ -106,9 +107,11 @@ class Season:
         self.decided: Counter[str] = Counter()
         self.ticks = 0
         self._audited_on: date | None = None
+        self._doubt_settles_at: datetime | None = None
         self._soonest_at: datetime | None = None
         self._waits = self._has_hold = self._has_open_attempt = False
         self._moments = sorted(self.book.moments())
+        self._faults: list[datetime] = []
         self._wanted: set[datetime] = set()
         self._later: list[tuple[datetime, int, Callable[[], None]]] = []
         self._numbers = count()
@@ -143,6 +146,8 @@ class Season:
                 days_over += 1
                 self.deployment.vacuum()
             at = self._next_tick(at)
+            if self._doubt_settles_at and self._doubt_settles_at < at and not self.is_scheduler_down:
+                self._reconcile(self._doubt_settles_at)
         for after in TAIL if self.until is None else ():
             self._tick(max(ends_at + after, up_to_tick(self.now)))
 
@@ -155,7 +160,7 @@ class Season:
         self._do_what_is_due()
         if not self.is_scheduler_down:
             # Without an open attempt there is nothing to reconcile, and nothing to break.
-            self.deployment.scheduled(at, 0, self._has_open_attempt or bool(self.traps))
+            self.deployment.scheduled(at, 0, self._has_open_attempt or any(trap.is_near for trap in self.traps))
         for act in self._drain(self._after):
             act()
         self._see_what_struck()
@@ -167,16 +172,19 @@ class Season:
             self._audited_on = at.date()
             self.deployment.audited()
         if len(self.deployment.network.asked) > asked and not self.is_scheduler_down:
-            self.deployment.clock.sleep(SOON.total_seconds())
-            self.deployment.receive_callbacks()
-            self.deployment.reconciled(0)
+            self._reconcile(self.now + SOON)
+
+    def _reconcile(self, at: datetime) -> None:
+        """A run of reconcile_deliveries between two cycles."""
+        self.deployment.clock.set(at)
+        self.deployment.receive_callbacks()
+        self.deployment.reconciled(0)
 
     def _look_ahead(self) -> None:
         row = self.deployment.owner.execute(NEXT, {"now": self.now}).fetchone()
         assert row is not None
         self._soonest_at, self._waits, self._has_hold, self._has_open_attempt, doubt_since = row
-        if doubt_since:
-            self.want(doubt_since + LIST_SETTLES_IN)
+        self._doubt_settles_at = up_to_tick(doubt_since + LIST_SETTLES_IN) if doubt_since else None
 
     def _next_tick(self, last: datetime) -> datetime:
         self._wanted = {at for at in self._wanted if at > self.now}
@@ -186,7 +194,11 @@ class Season:
             candidates.append(self._soonest_at)
         if self._waits and not self.is_scheduler_down:
             candidates.append(last + TICK)
-        return max(up_to_tick(min(candidates)), up_to_tick(self.now + timedelta(seconds=1)))
+        soonest = up_to_tick(self.now + timedelta(seconds=1))
+        coming = next((at for at in self._faults if at > self.now), None)
+        if coming is not None and coming <= min(candidates):
+            candidates.append(coming if coming - last <= LONG_BEFORE else coming - BEFORE)
+        return max(up_to_tick(min(candidates)), soonest)
 
     def want(self, at: datetime) -> None:
         """There is to be a tick at `at`, or as soon after as there can be one."""
@@ -227,7 +239,7 @@ class Season:
             for at in self._fault_times(first + day * DAY, random):
                 (kind,) = random.choices(list(KINDS), list(KINDS.values()))
                 history = History(kind.__name__, at, Random(f"{self.seed} {day} {at}"))
-                self._wanted |= {at - BEFORE, at}
+                self._faults.append(at)
                 self.later(at, lambda kind=kind, history=history: kind(self, history))
 
     def _fault_times(self, day: datetime, random: Random) -> list[datetime]:
@@ -237,16 +249,18 @@ class Season:
         for _ in range(random.randint(least, most)):
             for _ in range(8):
                 at = random.choice(busy) if busy and random.random() < 0.8 else day + TICK * random.randrange(288)
-                if (least, most) == (5, 8) or all(abs(at - other) >= APART for other in times):
+                if most == max(DAYS)[1] or all(abs(at - other) >= APART for other in times):
                     times.append(at)
                     break
         return sorted(times)
 
-    def trap(self, history: History, point: str, times: int, act: Callable[[str], None]) -> None:
-        """Do `act` when `point` is come to for the `times`th time from now on, if that is soon."""
-        trap = Trap(history, point, times, act)
+    def trap(
+        self, history: History, point: str, times: int, act: Callable[[str], None], lies: timedelta = WAITS
+    ) -> None:
+        """Do `act` when `point` is come to for the `times`th time from now on, while the trap `lies` there."""
+        trap = Trap(history, point, times, act, lies == WAITS)
         self.traps.append(trap)
-        self.later(self.now + WAITS, lambda: trap in self.traps and self.traps.remove(trap))
+        self.later(self.now + lies, lambda: trap in self.traps and self.traps.remove(trap))
 
     def _reach(self, point: str) -> None:
         self.reached[point] += 1
@@ -347,6 +361,8 @@ class Season:
         return wrong + ([f"{len(missing)} due reminders are not in the ledger: {missing[:3]}"] if missing else [])
 
     def _missing(self) -> list[tuple[Any, ...]]:
+        if not self.deployment.merged:
+            return []
         reading = self.deployment.merged[-1]
         known = set(self.deployment.owner.execute(KEYS, {"now": self.now}).fetchall())
         return [

@@ -6,12 +6,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from reminders.errors import HoldError
-from reminders.failpoints import POINTS
 from reminders.model import Channel
 from tests.drill.book import HOUR, TICK
 from tests.simulator.faults import Fault as Lie
 from tests.soak.book import Row
-from tests.soak.history import BETWEEN, WAITS, History, drawn_point
+from tests.soak.history import BETWEEN, COMMON, WAITS, History, drawn_point
 
 if TYPE_CHECKING:
     from tests.soak.season import Season
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 CODES = ("21606", "21211", "21614", "21610", "30001", "30003", "30005", "30006", "30007", "30008", "30034", "30036")
 PHONE_LIES = (
     *("accept_then_500", "accept_then_hang", "accept_then_reset", "accept_then_truncate"),
-    *("429", "refuse_503_without_accepting", "repeat_callbacks", "reorder_callbacks"),
+    *("429", "refuse_503_without_accepting", "repeat_callbacks", "reorder_callbacks", "lists_late"),
 )
 EMAIL_LIES = ("reject_550", "reject_451", "drop_after_dot", "hang_after_dot")
 SIDES = ("email", "sms", "call", "status")
@@ -167,9 +166,28 @@ def ledger_away(season: Season, history: History) -> None:
         season.deployment.is_ledger_down = True
         season.lasting(history, lasts, come_back)
 
-    point, time = drawn_point(history, POINTS)
+    point, time = drawn_point(history, COMMON)
     history.detail += f" for {lasts}"
     season.trap(history, point, time, go_away)
+
+
+def restored_ledger(season: Season, history: History) -> None:
+    """The ledger's database is put back as it was hours ago."""
+    deployment = season.deployment
+    if deployment.copied_at is not None:
+        return
+    ago = TICK * history.random.choice((4, 12, 40, 150))
+    history.detail = f"from {ago} ago"
+    deployment.copy_ledger()
+
+    def restore() -> None:
+        season.struck(history)
+        deployment.restore_ledger()
+        season.person.starts_over()
+        season.over(history)
+
+    season.want(season.now + ago)
+    season.later(season.now + ago, restore)
 
 
 def operator_hold(season: Season, history: History) -> None:

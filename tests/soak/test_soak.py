@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.chaos import layers
-from tests.chaos.layers import Layer, without
+from tests.chaos.layers import without
 from tests.databases import SharedServer
+from tests.simulator.journal import Event
+from tests.soak.judge import Judge
+from tests.soak.report import trace
 from tests.soak.running import remembering, run_season
 from tests.soak.season import Season
 
@@ -17,7 +24,7 @@ pytestmark = pytest.mark.chaos
 
 DAYS = 10
 IN_TEST, IN_CHAOS = (1, 2), range(101, 121)
-# Fewer than this, and a season of ten days would show little.
+# Fewer than this, and ten days would show little.
 LEAST_HISTORIES = 15
 
 
@@ -30,27 +37,27 @@ def known_seeds() -> Iterator[object]:
 
 
 @pytest.fixture(autouse=True)
-def cached() -> Iterator[None]:
+def quick() -> Iterator[None]:
     with remembering():
         yield
 
 
-def season_breaks_nothing(server: SharedServer, seed: int) -> None:
+def breaks_nothing(server: SharedServer, seed: int) -> None:
     _, _, report = run_season(server, seed, DAYS)
     assert not report.failures, report.failures[seed]
     assert report.histories >= LEAST_HISTORIES
-    assert report.contacts > 0
+    assert report.contacts > 100
 
 
 @pytest.mark.parametrize("seed", IN_TEST)
 def test_twenty_days_of_faults_break_no_promise(shared_server: SharedServer, seed: int) -> None:
-    season_breaks_nothing(shared_server, seed)
+    breaks_nothing(shared_server, seed)
 
 
 @pytest.mark.chaos
 @pytest.mark.parametrize("seed", IN_CHAOS)
 def test_two_hundred_days_of_faults_break_no_promise(shared_server: SharedServer, seed: int) -> None:
-    season_breaks_nothing(shared_server, seed)
+    breaks_nothing(shared_server, seed)
 
 
 @pytest.mark.parametrize(("seed", "days", "until"), known_seeds())
@@ -60,7 +67,7 @@ def test_a_seed_that_once_failed_does_not_again(shared_server: SharedServer, see
 
 
 def test_a_seed_gives_the_same_season_each_time(shared_server: SharedServer) -> None:
-    (first, _, _), (second, _, _) = (run_season(shared_server, 3, DAYS, until=2) for _ in range(2))
+    first, second = (run_season(shared_server, 3, DAYS, until=2)[0] for _ in range(2))
     assert told(first) == told(second)
     assert len(told(first)) > 50
 
@@ -71,16 +78,84 @@ def told(season: Season) -> list[tuple[object, ...]]:
     return [*season.diary, *((each.at, each.channel, each.to, each.body, each.answer) for each in asked)]
 
 
-# What is taken away, and the promise that is broken without it.
-SABOTAGE = {
-    "duplicate": (layers.TOLD_APART,),
+def test_a_doubtful_contact_that_is_tried_again_is_reported_with_its_seed(shared_server: SharedServer) -> None:
+    sabotage = without((layers.TOLD_APART,))
+    _, judge, report = run_season(shared_server, 1, DAYS, until=6, sabotage=sabotage)
+    assert "duplicate" in promises(judge)
+    assert "duplicate at " in report.failures[1]
+    assert "strikes" in report.failures[1]
+
+
+@pytest.fixture(scope="module")
+def short_season(shared_server: SharedServer) -> Season:
+    """Three days that break no promise, for the judge to be misled about."""
+    with remembering():
+        season, judge, _ = run_season(shared_server, 4, 3)
+    assert judge.violations() == []
+    return season
+
+
+def promises(judge: Judge) -> set[str]:
+    return {violation.promise for violation in judge.violations()}
+
+
+@contextmanager
+def heard_besides(season: Season, *events: Event) -> Iterator[Judge]:
+    """The judge of a season whose log has these events too."""
+    log = season.deployment.network.journal.events
+    log.extend(events)
+    try:
+        yield Judge(season)
+    finally:
+        del log[-len(events) :]
+
+
+def later(event: Event, passed: timedelta) -> Event:
+    return replace(event, at=(datetime.fromisoformat(event.at) + passed).isoformat(), sid=f"{event.sid} again")
+
+
+def last(season: Season, channel: str) -> Event:
+    return [event for event in season.deployment.network.journal.events if event.channel == channel][-1]
+
+
+MISLED: dict[str, Callable[[Season], list[Event]]] = {
+    "duplicate": lambda season: [later(last(season, "sms"), timedelta(minutes=1))],
+    "too close": lambda season: [later(last(season, "sms"), timedelta(hours=1))],
+    "too many": lambda season: [later(last(season, "sms"), timedelta(minutes=1))],
+    "two calls at once": lambda season: [later(last(season, "call"), timedelta(seconds=5))],
+    "after the start": lambda season: [later(last(season, "email"), timedelta(days=5))],
+    "at the wrong time": lambda season: [later(last(season, "sms"), timedelta(days=-2))],
+    "in quiet hours": lambda season: [later(last(season, "call"), timedelta(hours=12))],
+    "unwanted": lambda season: [replace(last(season, "sms"), to="+442079460999")],
+    "a call without proof": lambda season: [later(last(season, "call"), timedelta(days=-6))],
+    "hurried": lambda season: [replace(last(season, "sms"), channel="call")],
+    "nameless": lambda season: [replace(last(season, "sms"), body="Hello")],
 }
 
 
-@pytest.mark.parametrize(("promise", "removed"), SABOTAGE.items(), ids=SABOTAGE)
-def test_a_guard_that_is_missing_breaks_a_promise(
-    shared_server: SharedServer, promise: str, removed: tuple[Layer, ...]
+@pytest.mark.parametrize("promise", MISLED)
+def test_the_judge_reports_what_the_log_must_not_have(short_season: Season, promise: str) -> None:
+    with heard_besides(short_season, *MISLED[promise](short_season)) as judge:
+        found = [violation for violation in judge.violations() if violation.promise == promise]
+    assert found
+    assert trace(short_season, found[0]).startswith(promise)
+
+
+Rows = list[dict[str, Any]]
+
+
+def without_a_row(rows: Rows) -> Rows:
+    delivered = next(row for row in rows if row["state"] == "delivered" and row["step"] > 0)
+    return [row for row in rows if row is not delivered]
+
+
+def without_an_end(rows: Rows) -> Rows:
+    return [{**rows[0], "ended_at": None, "reason": None}, *rows[1:]]
+
+
+@pytest.mark.parametrize("change", [without_a_row, without_an_end])
+def test_the_judge_reports_a_due_reminder_without_a_row_or_an_end(
+    short_season: Season, monkeypatch: pytest.MonkeyPatch, change: Callable[[Rows], Rows]
 ) -> None:
-    _, judge, report = run_season(shared_server, 1, DAYS, until=5, sabotage=without(removed))
-    assert promise in {violation.promise for violation in judge.violations()}
-    assert f"{promise} at " in report.failures[1]
+    monkeypatch.setattr(short_season, "reminders", change(short_season.reminders))
+    assert "lost" in promises(Judge(short_season))

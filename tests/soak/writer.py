@@ -1,6 +1,6 @@
 """Draws the book of a season from its seed. Its first days are the same however long it is.
 
-Slots are on the hour or half hour, so that reminders come due together.
+Slots are on the hour, at some practices also on the half hour, so that reminders come due together.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.drill.book import DAY, HOUR, TICK
 from tests.soak.book import Account, Person, SeasonBook, Version, Visit
 
 # Ten times that is a storm.
-VISITS_A_DAY = 21
+VISITS_A_DAY = 22
 PEOPLE = 170
 # Days in whose weeks some clock changes, and a few without.
 FIRST_DAYS = (
@@ -53,6 +53,9 @@ class Writer:
         self.starts_at = self._local(self.first_day, 0)
         # A quarter of the practices begin with nothing due yet.
         self.lead_in = 80 * HOUR if self.random.random() < 0.25 else timedelta(0)
+        self.has_half_hours = self.random.random() < 0.2
+        # Without a public address the ladder goes by what is polled.
+        self.has_webhook = self.random.random() < 0.5
         numbers = chain(
             fictional_numbers(UNITED_KINGDOM, self.random), fictional_numbers(US_EAST + US_WEST, self.random)
         )
@@ -67,7 +70,9 @@ class Writer:
         for day in range(self.days):
             self.random = Random(f"{self.seed} book {day}")
             self._day(self.first_day + day * DAY)
-        return SeasonBook(self.seed, self.days, self.accounts, self.starts_at - self.lead_in, self.visits)
+        return SeasonBook(
+            self.seed, self.days, self.accounts, self.starts_at - self.lead_in, self.visits, self.has_webhook
+        )
 
     def _local(self, day: date, hours: float) -> datetime:
         local = datetime.combine(day, time(), ZoneInfo(self.zone)) + timedelta(hours=hours)
@@ -125,7 +130,7 @@ class Writer:
     def _day(self, day: date) -> None:
         random = self.random
         for _ in range(VISITS_A_DAY):
-            hours = random.randrange(9, 18) + (0.5 if random.random() < 0.04 else 0)
+            hours = random.randrange(9, 18) + (0.5 if self.has_half_hours and random.random() < 0.2 else 0)
             self._visit(day, hours, self._open_account(day), random.choice(self.people))
         match random.random():
             case drawn if drawn < 1 / 60:
