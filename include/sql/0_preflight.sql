@@ -6,6 +6,7 @@ SELECT reminders.ledger_clock() AS clock, system_identifier::text AS system_iden
        (SELECT oid::bigint FROM pg_database WHERE datname = current_database()) AS database_oid,
        (SELECT reserved_to FROM reminders.ledger_mark) AS reserved_to,
        (SELECT secret_fingerprint FROM reminders.ledger_mark) AS secret_fingerprint,
+       reminders.ledger_identity() AS identity,
        coalesce((SELECT checked_identity FROM reminders.ledger_mark) = reminders.ledger_identity(), true) AS is_as_checked
 FROM pg_control_system()
 
@@ -100,11 +101,11 @@ DELETE FROM reminders.guard_definition
 INSERT INTO reminders.guard_definition (name, fingerprint) VALUES (%(name)s, %(fingerprint)s)
 
 -- name: reserve_attempts
--- The next attempt numbers may be used; the mark outside the database is raised before any of them is.
+-- The next attempt numbers may be used, in the database that was compared; the mark outside is raised before any is.
 UPDATE reminders.ledger_mark
 SET reserved_to = greatest(reserved_to, (SELECT coalesce(max(attempt_id), 0) FROM reminders.attempt)) + %(most)s,
     secret_fingerprint = coalesce(secret_fingerprint, %(secret_fingerprint)s),
-    checked_identity = reminders.ledger_identity()
+    checked_identity = %(identity)s
 RETURNING reserved_to
 
 -- name: begin_recovery

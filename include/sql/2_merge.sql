@@ -162,4 +162,4 @@ FROM merged
 
 -- name: rebuild
 -- What the provider knows of and the ledger did not counts as contacted, before anything can be planned.
-SELECT reminders.rebuild(%(now)s) AS rebuilt
+SELECT reminders.rebuild(%(logical_date)s, %(now)s) AS rebuilt

@@ -56,7 +56,9 @@ WHERE (e.provider_id, e.provider_status) = (done.provider_id, done.provider_stat
 
 -- name: doubtful_attempts
 -- Texts and calls since then without a provider's id, with the number that its list is asked by, the longest waiting first.
-SELECT attempt_id, channel, address, state, intended_at, deadline_at FROM reminders.attempt
+SELECT attempt_id, channel, address, state, intended_at, deadline_at,
+       reminders.list_proves(intended_at) AS is_provable
+FROM reminders.attempt
 WHERE intended_at >= %(since)s AND state IN ('sending', 'in_doubt', 'unknown') AND provider_id IS NULL
   AND channel <> 'email' AND address IS NOT NULL
 ORDER BY polled_at NULLS FIRST, attempt_id

@@ -52,7 +52,7 @@ def plan(database: Database, rows: int, channel: str, batches: int) -> list[int]
     database.lift_ceilings()
     database.stage(rows, channel, now)
     ledger = database.ledger()
-    ledger.reserve_attempts(2 * rows, "bench")
+    ledger.reserve_attempts(2 * rows, "bench", ledger.identity()["identity"])
     ledger.merge(now, "scheduled", True, now)
     database.owner.execute("ANALYZE")
     ledger.triage(now, "scheduled", now)

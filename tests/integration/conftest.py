@@ -1,8 +1,9 @@
-"""Fixtures of the tests on a real ledger: its `owner`, a `scene` to act on, and the operator's command."""
+"""Fixtures of the tests on a real ledger: its `owner`, a `scene` to act on, the operator's command, a `deployment`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +11,10 @@ import pytest
 from reminders.operate import run
 from reminders.store.ledger import Ledger
 from tests.databases import SharedServer, TestDatabase
+from tests.integration import phones
+from tests.integration.deployment import Deployment
 from tests.integration.rows import Rows, placed
-from tests.integration.scene import SECRET, Scene
+from tests.integration.scene import SECRET, WEDNESDAY_2PM, Scene
 
 Operate = Callable[..., str]
 
@@ -50,3 +53,9 @@ def operate(scene: Scene, ledger: TestDatabase, booking: TestDatabase) -> Operat
         "AIRFLOW_VAR_REMINDERS_ADDRESS_SECRET": SECRET.decode(),
     }
     return lambda *arguments: run(arguments, environment, scene.now)
+
+
+@pytest.fixture
+def deployment(scene: Scene, ledger: TestDatabase, tmp_path: Path) -> Iterator[Deployment]:
+    for placed_scene in phones.placed(scene.at(WEDNESDAY_2PM)):
+        yield Deployment(placed_scene, ledger, tmp_path)

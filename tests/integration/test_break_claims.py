@@ -10,7 +10,7 @@ from tests.integration.scene import HOUR, WEDNESDAY_2PM, Scene, clients
 
 ROLES = ("planner", "dispatcher", "operator", "webhook", "analyst")
 FORBIDDEN = {
-    "move a claim": "UPDATE reminders.batch SET claim = claim + 1",
+    "move a claim": "UPDATE reminders.batch SET claim = uuidv7()",
     "lengthen a claim": "UPDATE reminders.batch SET claimed_until = 'infinity'",
     "call a found contact rebuilt": "UPDATE reminders.found_contact SET is_rebuilt = true",
     "forget a found contact": "DELETE FROM reminders.found_contact",
@@ -39,7 +39,7 @@ def test_no_role_makes_a_batch_that_is_claimed_for_ever(scene: Scene) -> None:
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         scene.owner.execute(
             "INSERT INTO reminders.batch (logical_date, channel, share, planned_at, claim, claimed_until)"
-            " VALUES (now(), 'sms', 1, now(), 7, 'infinity')"
+            " VALUES (now(), 'sms', 1, now(), uuidv7(), 'infinity')"
         )
 
 

@@ -279,12 +279,14 @@ def test_doubt_is_over_when_nothing_of_the_contact_is_useful(
 
 def test_numbers_are_reserved_above_all_that_were_used(rows: Rows) -> None:
     rows.owner.execute("UPDATE reminders.ledger_mark SET reserved_to = 10")
-    values: Columns = {"most": 5, "secret_fingerprint": "the key"}
+    values: Columns = {"most": 5, "secret_fingerprint": "the key", "identity": "this one"}
     assert rows.run("reserve_attempts", **values) == [{"reserved_to": 15}]
     rows.attempt(attempt_id=100)
     assert rows.run("reserve_attempts", **values) == [{"reserved_to": 105}]
     assert rows.run("reserve_attempts", **values | {"secret_fingerprint": "another"}) == [{"reserved_to": 110}]
-    assert rows.ask("SELECT secret_fingerprint FROM reminders.ledger_mark") == [("the key",)]
+    assert rows.ask("SELECT secret_fingerprint, checked_identity FROM reminders.ledger_mark") == [
+        ("the key", "this one")
+    ]
 
 
 # As the agreement has it, which asks for no key and no constraint.

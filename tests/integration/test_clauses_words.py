@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -16,15 +17,18 @@ Columns = dict[str, Any]
 
 
 def test_a_batch_is_read_in_its_order(rows: Rows) -> None:
-    for batch in (5, 6):
-        rows.put("batch", batch_id=batch, logical_date=NOW, channel="sms", share=batch, planned_at=NOW, claim=batch)
+    claims = {5: uuid4(), 6: uuid4()}
+    for batch, claim in claims.items():
+        rows.put("batch", batch_id=batch, logical_date=NOW, channel="sms", share=batch, planned_at=NOW, claim=claim)
     for contact, place, batch in ((11, 2, 5), (12, 1, 5), (13, 1, 7)):
         rows.put(
             "contact", contact_id=contact, batch_id=batch, account_id="clinic", channel="sms", address_hash=HERE,
             zone="UTC", place=place,
         )  # fmt: skip
-    assert rows.run("read_batch", batch_id=5) == [{"channel": "sms", "share": 5, "claim": 5, "contact_ids": [12, 11]}]
-    assert rows.run("read_batch", batch_id=6) == [{"channel": "sms", "share": 6, "claim": 6, "contact_ids": []}]
+    for batch, contact_ids in ((5, [12, 11]), (6, [])):
+        assert rows.run("read_batch", batch_id=batch) == [
+            {"channel": "sms", "share": batch, "claim": claims[batch], "contact_ids": contact_ids}
+        ]
 
 
 @pytest.mark.parametrize("state", ["pending", "sending", "held"])

@@ -207,11 +207,16 @@ def test_a_call_that_rings_is_not_cancelled_by_the_book(scene: Scene) -> None:
 
 
 AT = WEDNESDAY_2PM
-DOUBT = {"channel": "sms", "address": PHONE, "intended_at": AT, "deadline_at": AT + MINUTE, "state": "in_doubt"}
+DOUBT = {"channel": "sms", "address": PHONE, "intended_at": AT, "deadline_at": AT + MINUTE, "is_provable": True}
 
 
 def listed(provider_id: str, at: timedelta, address: str = PHONE, channel: Channel = Channel.SMS) -> Listed:
     return Listed(channel, provider_id, address, AT + at, "sent", "")
+
+
+def test_nothing_fits_a_doubt_of_a_time_that_may_be_forgotten() -> None:
+    doubt = {**DOUBT, "attempt_id": 1, "is_provable": False}
+    assert matches([doubt], [listed("a", MINUTE)]) == {}
 
 
 @pytest.mark.parametrize(

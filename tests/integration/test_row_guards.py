@@ -18,7 +18,6 @@ from reminders.store.ledger import Ledger
 from tests.databases import SharedServer, fill_ledger
 from tests.integration.careless import (
     AT_TEN_IN_THE_EVENING,
-    CLAIM,
     EVENT,
     GENEROUS,
     HOLD,
@@ -160,7 +159,7 @@ REFUSALS = [
     Refusal("attempt.claimed", DISPATCHER, (
         attempt(claim="NULL"),
         # Another task has the batch since.
-        attempt(claim=f"{CLAIM} - 1"),
+        attempt(claim="uuidv7()"),
         attempt(claim(lasts="-1 second"), lock()),
     ), raised="batch_is_claimed"),
     Refusal("attempt.gated", DISPATCHER, (attempt(),), before=("UPDATE reminders.cycle SET judged_at = NULL",),

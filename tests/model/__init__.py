@@ -7,7 +7,7 @@ properties.py    what must hold
 search.py        every state that can be reached, breadth first
 variants.py      the scenarios, the protocol without each of its rules, and what recovery relies on
 telling.py       a counterexample in words
-test_found.py    what the model led to in the ledger itself
+tests/integration/test_found_by_model.py   what it led to in the ledger itself
 
 What is bounded, in each scenario on its own: one or two reminders, at most 3 cycles, 3 runs of a dispatch task, two of
 them at once, 2 crashes (a worker that is stopped for ever is as good as dead, and costs nothing), 1 answer other than

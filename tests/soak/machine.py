@@ -115,7 +115,7 @@ class LedgerMachine(RuleBasedStateMachine):
         for setting in SETTINGS:
             self.owner.execute(setting)
         self._set_clock()
-        self.ledgers[0].reserve_attempts(10_000, secret_fingerprint(SECRET))
+        self.ledgers[0].reserve_attempts(10_000, secret_fingerprint(SECRET), self.ledgers[0].identity()["identity"])
         self.merge(0)
         self.triage(0)
         self.close(0)

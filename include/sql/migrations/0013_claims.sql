@@ -2,15 +2,16 @@
 -- contact anybody, and only until its time is over.
 SET LOCAL ROLE reminders_owner;
 
-ALTER TABLE reminders.batch ADD COLUMN claim integer NOT NULL DEFAULT 0, ADD COLUMN claimed_until timestamptz;
-COMMENT ON COLUMN reminders.batch.claim IS 'How often a task has taken the batch; the attempts of an earlier claim are refused.';
-ALTER TABLE reminders.attempt ADD COLUMN claim integer;
+-- Not a number: a restored ledger gives the numbers of its batches and of their claims a second time.
+ALTER TABLE reminders.batch ADD COLUMN claim uuid, ADD COLUMN claimed_until timestamptz;
+COMMENT ON COLUMN reminders.batch.claim IS 'The task that took the batch last; the attempts of an earlier claim are refused.';
+ALTER TABLE reminders.attempt ADD COLUMN claim uuid;
 COMMENT ON COLUMN reminders.attempt.claim IS 'The claim of its batch under which the attempt was made.';
 
 -- As the owner: a role that could write claims could give itself another's.
-CREATE FUNCTION reminders.claim_batch(p_batch_id bigint, p_lasts interval) RETURNS integer
+CREATE FUNCTION reminders.claim_batch(p_batch_id bigint, p_lasts interval) RETURNS uuid
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, reminders AS $$
-    UPDATE batch SET claim = claim + 1, claimed_until = ledger_clock() + least(p_lasts, interval '10 minutes')
+    UPDATE batch SET claim = uuidv7(), claimed_until = ledger_clock() + least(p_lasts, interval '10 minutes')
     WHERE batch_id = p_batch_id
     RETURNING claim
 $$;
@@ -38,7 +39,7 @@ CREATE TRIGGER claimed AFTER INSERT ON reminders.attempt
 
 DROP FUNCTION reminders.intend;
 CREATE FUNCTION reminders.intend(
-    p_contact_ids bigint[], p_claim integer, p_now timestamptz, p_deadline_at timestamptz)
+    p_contact_ids bigint[], p_claim uuid, p_now timestamptz, p_deadline_at timestamptz)
 RETURNS TABLE (attempt_id bigint, contact_id bigint)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column

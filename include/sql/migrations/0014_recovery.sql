@@ -36,6 +36,7 @@ CREATE TABLE reminders.found_contact (
     is_rebuilt boolean NOT NULL DEFAULT false,
     PRIMARY KEY (channel, provider_id)
 );
+CREATE INDEX found_contact_to_rebuild ON reminders.found_contact (address_hash) WHERE NOT is_rebuilt;
 COMMENT ON TABLE reminders.found_contact IS
     'Texts and calls from our senders that the provider knows and the ledger did not; rebuilt: an attempt of the ledger''s now.';
 
@@ -62,7 +63,9 @@ CREATE TRIGGER limits_counted AFTER INSERT ON reminders.attempt REFERENCING NEW 
 
 INSERT INTO reminders.transition VALUES
     ('pending', 'accepted', 'reminders_owner'), ('held', 'accepted', 'reminders_owner'),
-    ('pending', 'unknown', 'reminders_owner'), ('held', 'unknown', 'reminders_owner');
+    ('pending', 'unknown', 'reminders_owner'), ('held', 'unknown', 'reminders_owner'),
+    ('cancelled', 'unknown', 'reminders_owner'), ('superseded', 'unknown', 'reminders_owner'),
+    ('expired', 'unknown', 'reminders_owner'), ('suppressed', 'unknown', 'reminders_owner');
 
 CREATE FUNCTION reminders.ledger_identity() RETURNS text
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, reminders AS $$
@@ -222,25 +225,72 @@ COMMENT ON FUNCTION reminders.rebuild_attempt IS
     'Puts back the attempt by which these reminders, all of one account and address, were contacted at p_at: accepted, or '
     'without a provider''s id unknown; its address is counted, and no cap refuses it.';
 
-CREATE FUNCTION reminders.rebuild(p_now timestamptz) RETURNS integer
+CREATE FUNCTION reminders.could_be_of(p_due_at timestamptz, p_expires_at timestamptz, p_contacted_at timestamptz)
+RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
+    -- The provider's clock need not be ours.
+    SELECT p_due_at <= p_contacted_at + interval '5 minutes' AND p_expires_at > p_contacted_at
+$$;
+COMMENT ON FUNCTION reminders.could_be_of IS 'Whether a contact of that time can have been a reminder''s of this window.';
+
+CREATE FUNCTION reminders.put_withdrawn(p_logical_date timestamptz, p_now timestamptz) RETURNS bigint[]
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, reminders AS $$
+    WITH put AS (
+        INSERT INTO reminder (account_id, appointment_id, slot_at, step, channel, logical_date, adopted_by, due_at,
+                              expires_at, wait, has_lower_rung, address_hash, address_masked, created_at)
+        SELECT g.account_id, g.appointment_id, g.slot_at, g.step, g.channel, g.logical_date, g.logical_date, g.due_at,
+               g.expires_at, g.wait, g.has_lower_rung,
+               CASE g.channel WHEN 'email' THEN s.email_hash ELSE s.phone_hash END,
+               CASE g.channel WHEN 'email' THEN s.email_masked ELSE s.phone_masked END, p_now
+        FROM staged_rung g
+        JOIN staged_appointment s USING (logical_date, account_id, appointment_id)
+        JOIN recovery lost ON lost.taken_at IS NULL
+        LEFT JOIN found_contact c
+            ON (c.recovery_id, c.channel, c.address_hash) = (lost.recovery_id, g.channel, s.phone_hash)
+            AND NOT c.is_rebuilt AND could_be_of(g.due_at, g.expires_at, c.contacted_at)
+        WHERE g.logical_date = p_logical_date AND s.status IN ('cancelled', 'confirmed')
+          AND (c.provider_id IS NOT NULL
+               OR g.channel = 'email' AND s.email_hash IS NOT NULL
+                  AND g.due_at <= lost.forgotten_until AND g.expires_at > lost.missing_from)
+        ON CONFLICT DO NOTHING
+        RETURNING reminder_id
+    )
+    SELECT coalesce(array_agg(reminder_id), '{}') FROM put
+$$;
+COMMENT ON FUNCTION reminders.put_withdrawn IS
+    'Adds the reminders of visits that are cancelled or confirmed by now and that may have been contacted in the time that '
+    'is forgotten: should they be booked again, they are not contacted again. Returns their ids.';
+
+CREATE FUNCTION reminders.rebuild(p_logical_date timestamptz, p_now timestamptz) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, reminders
 -- The merge, which calls it, loops; here that would be over every pair.
 SET enable_hashjoin = on SET enable_mergejoin = on AS $$
-DECLARE missing record; rebuilt integer := 0;
+DECLARE missing record; rebuilt integer := 0; withdrawn bigint[];
 BEGIN
+    IF NOT EXISTS (SELECT FROM recovery WHERE taken_at IS NULL) THEN
+        RETURN 0;
+    END IF;
+    withdrawn := put_withdrawn(p_logical_date, p_now);
     FOR missing IN
         SELECT f.channel, f.provider_id, f.address_hash, f.contacted_at, f.provider_status, r.account_id,
                array_agg(r.reminder_id) AS reminder_ids,
-               -- One contact was made, and of several accounts that it may have been for nobody knows which.
-               count(*) OVER (PARTITION BY f.channel, f.provider_id) = 1 AS is_for_certain
-        FROM (SELECT DISTINCT ON (w.reminder_id) w.reminder_id, w.account_id, c.channel, c.provider_id
+               -- One contact was made. Nobody knows which of several accounts it was for, whether it was for a visit
+               -- that is off by now, or for an attempt whose doubt the ledger remembers.
+               count(*) OVER (PARTITION BY f.channel, f.provider_id) = 1 AND bool_and(r.is_on)
+               AND NOT EXISTS (
+                   SELECT FROM attempt a
+                   WHERE (a.channel, a.address_hash) = (f.channel, f.address_hash) AND a.provider_id IS NULL
+                     AND a.state IN ('sending', 'in_doubt', 'unknown')
+                     AND f.contacted_at BETWEEN a.intended_at - interval '5 minutes' AND a.deadline_at + interval '5 minutes'
+               ) AS is_for_certain
+        FROM (SELECT DISTINCT ON (w.reminder_id) w.reminder_id, w.account_id, c.channel, c.provider_id,
+                     w.ended_at IS NULL AND w.reminder_id <> ALL (withdrawn) AS is_on
               FROM recovery lost
               JOIN found_contact c USING (recovery_id)
               JOIN reminder w ON w.address_hash = c.address_hash AND w.channel = c.channel
               WHERE lost.taken_at IS NULL AND NOT c.is_rebuilt
-                AND w.ended_at IS NULL AND w.state IN ('pending', 'held')
-                -- The provider's clock need not be ours.
-                AND w.due_at <= c.contacted_at + interval '5 minutes' AND w.expires_at > c.contacted_at
+                AND (w.ended_at IS NULL AND w.state IN ('pending', 'held')
+                     OR w.ended_at > lost.missing_from AND w.contact_id IS NULL)
+                AND could_be_of(w.due_at, w.expires_at, c.contacted_at)
               ORDER BY w.reminder_id, c.contacted_at) r
         JOIN found_contact f ON (f.channel, f.provider_id) = (r.channel, r.provider_id)
         GROUP BY f.channel, f.provider_id, r.account_id
@@ -265,8 +315,9 @@ BEGIN
         FROM recovery lost
         -- A cancellation's notice is due whenever a cycle finds the cancellation.
         JOIN reminder r ON (r.due_at <= lost.forgotten_until OR r.step = 0) AND r.expires_at > lost.missing_from
-        WHERE lost.taken_at IS NULL AND r.channel = 'email'
-          AND r.ended_at IS NULL AND r.state IN ('pending', 'held') AND r.address_hash IS NOT NULL
+        WHERE lost.taken_at IS NULL AND r.channel = 'email' AND r.address_hash IS NOT NULL
+          AND (r.ended_at IS NULL AND r.state IN ('pending', 'held')
+               OR r.ended_at > lost.missing_from AND r.contact_id IS NULL)
           AND lost.forgotten_until IS NOT NULL
         GROUP BY r.account_id, r.address_hash ORDER BY r.account_id, r.address_hash
     LOOP
@@ -285,17 +336,26 @@ COMMENT ON FUNCTION reminders.rebuild IS
     'Reminders that a found contact fits, by address, channel and time, count as contacted by it, and emails that may have '
     'gone in the time that is forgotten count as unknown; returns how many attempts were put back.';
 
+CREATE FUNCTION reminders.list_proves(p_intended_at timestamptz) RETURNS boolean
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, reminders AS $$
+    SELECT (SELECT checked_identity = ledger_identity() FROM ledger_mark)
+       AND NOT EXISTS (SELECT FROM recovery WHERE begun_at >= p_intended_at)
+$$;
+COMMENT ON FUNCTION reminders.list_proves IS
+    'Whether a contact in the provider''s list can prove an attempt of that time: what the ledger has forgotten since, or '
+    'has not been asked about yet, could be the contact instead.';
+
 GRANT SELECT ON reminders.recovery, reminders.found_contact
     TO reminders_planner, reminders_dispatcher, reminders_operator;
 GRANT INSERT (channel, provider_id, recovery_id, address_hash, address_masked, contacted_at, provider_status)
     ON reminders.found_contact TO reminders_dispatcher;
 REVOKE EXECUTE ON FUNCTION reminders.ledger_identity, reminders.fence_identity, reminders.begin_recovery,
-    reminders.check_recovered, reminders.rebuild_attempt, reminders.rebuild, reminders.note_listed,
-    reminders.count_found FROM PUBLIC;
+    reminders.check_recovered, reminders.rebuild_attempt, reminders.put_withdrawn, reminders.rebuild,
+    reminders.note_listed, reminders.count_found, reminders.list_proves FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION reminders.ledger_identity TO reminders_planner;
 GRANT EXECUTE ON FUNCTION reminders.begin_recovery TO reminders_planner, reminders_dispatcher;
 GRANT EXECUTE ON FUNCTION reminders.rebuild TO reminders_planner;
-GRANT EXECUTE ON FUNCTION reminders.note_listed TO reminders_dispatcher;
+GRANT EXECUTE ON FUNCTION reminders.note_listed, reminders.list_proves TO reminders_dispatcher;
 GRANT EXECUTE ON FUNCTION reminders.check_recovered TO reminders_planner, reminders_dispatcher, reminders_operator;
 
 RESET ROLE;

@@ -51,11 +51,14 @@ def fits(doubt: Row, each: Listed) -> bool:
 
 
 def matches(doubts: Sequence[Row], listed: Sequence[Listed]) -> dict[int, Listed]:
-    """By attempt, the one contact that fits it and no other doubt; `listed` is what no attempt of the ledger's has."""
+    """By attempt, the one contact that fits it and no other doubt; `listed` is what no attempt of the ledger's has.
+
+    Nothing of a time that the ledger may have forgotten: the contact could be one that it does not know.
+    """
     found = {}
     for doubt in doubts:
         fitting = [each for each in listed if fits(doubt, each)]
-        if len(fitting) == 1 and sum(fits(other, fitting[0]) for other in doubts) == 1:
+        if doubt["is_provable"] and len(fitting) == 1 and sum(fits(other, fitting[0]) for other in doubts) == 1:
             found[doubt["attempt_id"]] = fitting[0]
     return found
 

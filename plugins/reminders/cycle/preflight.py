@@ -58,7 +58,7 @@ def preflight(
         # The mark is raised after this only: a crash in between finds the same loss again.
         ledger.begin_recovery(lost, reserved_before(kept))
         log.error("%s: everything is held until the provider's list has been read and a person has released it", lost)
-    reserved_to = ledger.reserve_attempts(RESERVED_FOR_A_CYCLE, secret_fingerprint)
+    reserved_to = ledger.reserve_attempts(RESERVED_FOR_A_CYCLE, secret_fingerprint, identity["identity"])
     keep_mark(json.dumps({**{name: identity[name] for name in IDENTITY}, "reserved_to": reserved_to}))
 
 

@@ -39,7 +39,7 @@ class Evidence(Session):
 
     def doubtful(self, since: datetime) -> list[Row]:
         """Texts and calls without a provider's id, the longest not looked up first: attempt_id, channel, address,
-        state, intended_at, deadline_at."""
+        state, intended_at, deadline_at, and whether the list can prove it, `is_provable`."""
         with self.acting_as(DISPATCHER):
             return self.rows("doubtful_attempts", since=since)
 

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import psycopg
 
@@ -63,15 +64,18 @@ class Ledger(Session):
         return sorted({name for name, _ in present ^ recorded})
 
     def identity(self) -> Row:
-        """Which database this is: system_identifier, timeline, database_oid, reserved_to, secret_fingerprint, clock,
-        and whether it is the one that preflight looked at last, `is_as_checked`."""
+        """Which database this is: system_identifier, timeline, database_oid, all that tells it from another in one
+        `identity`, reserved_to, secret_fingerprint, clock, and whether preflight looked at it last, `is_as_checked`."""
         with self.acting_as(PLANNER):
             return self.one("identity")
 
-    def reserve_attempts(self, most: int, secret_fingerprint: str) -> int:
-        """Reserve `most` further attempt numbers and return the highest that may now be used."""
+    def reserve_attempts(self, most: int, secret_fingerprint: str, identity: str) -> int:
+        """Reserve `most` further attempt numbers and return the highest that may now be used.
+
+        `identity` is the database's that was looked at: should it have become another since, that one sends nothing.
+        """
         with self.acting_as(PLANNER, "reserve_attempts"):
-            row = self.one("reserve_attempts", most=most, secret_fingerprint=secret_fingerprint)
+            row = self.one("reserve_attempts", most=most, secret_fingerprint=secret_fingerprint, identity=identity)
         if not row:
             raise PreflightError("ledger_db: reminders.ledger_mark is empty, so the ledger was not migrated whole")
         return int(row["reserved_to"])
@@ -159,7 +163,7 @@ class Ledger(Session):
             for name in ("analyze_merge", "let_merge_loop", "keep_merge_by_key", "keep_merge_from_sorting"):
                 self.connection.execute(statement(name))
             merged = self.one("merge_ledger", logical_date=logical_date, now=now)
-            rebuilt = self.one("rebuild", now=now)["rebuilt"]
+            rebuilt = self.one("rebuild", logical_date=logical_date, now=now)["rebuilt"]
         return {**merged, "changed": len(changed), "rebuilt": rebuilt}
 
     def _changed_books(self, logical_date: datetime, now: datetime) -> list[str]:
@@ -234,7 +238,7 @@ class Ledger(Session):
             return self.one("read_batch", batch_id=batch_id)
 
     @again_after_deadlock
-    def intend(self, contact_ids: Sequence[int], claim: int, now: datetime, deadline_at: datetime) -> list[Row]:
+    def intend(self, contact_ids: Sequence[int], claim: UUID, now: datetime, deadline_at: datetime) -> list[Row]:
         """Commit the intents of a group and return the rows that its contacts are worded from (see `read_contacts`).
 
         Only contacts that still qualify under locks are among them. A group that a guard refuses as a whole is
