@@ -14,7 +14,7 @@ from tests.integration.scene import HOUR, MINUTE, WEDNESDAY_2PM, Booked, Scene
 PATIENCE = 60.0
 PACE = 6
 LATER = WEDNESDAY_2PM + MINUTE
-INTEND = "SELECT attempt_id FROM reminders.intend(%s, %s, %s, %s)"
+INTEND = "SELECT attempt_id FROM reminders.batch, reminders.intend(%s, claim, %s, %s)"
 MEMBERS = """
 SELECT m.reminder_id FROM reminders.contact_member m JOIN reminders.reminder r USING (reminder_id)
 WHERE m.contact_id = ANY (%s) ORDER BY r.appointment_id"""
@@ -69,7 +69,7 @@ def test_what_another_cycle_sends_meanwhile_is_not_put_off_for_the_pace(
 
     def plan_while_sending(*args: Any) -> Any:
         other.execute("SET LOCAL ROLE reminders_dispatcher")
-        other.execute(INTEND, (planned, 1, scene.now, scene.now + MINUTE))
+        other.execute(INTEND, (planned, scene.now, scene.now + MINUTE))
         return overlapped(scene, lambda: plan(*args), other.commit)
 
     monkeypatch.setattr(scene.ledger, "plan", plan_while_sending)
@@ -90,7 +90,7 @@ def test_what_an_orphaned_dispatch_sends_is_not_held_when_its_date_runs_again(
         # Else the orphan is refused: its date is not judged again yet.
         scene.owner.execute("UPDATE reminders.cycle SET judged_at = started_at")
         other.execute("SET LOCAL ROLE reminders_dispatcher")
-        other.execute(INTEND, (planned, 1, scene.now, scene.now + MINUTE))
+        other.execute(INTEND, (planned, scene.now, scene.now + MINUTE))
         return overlapped(scene, lambda: rows(name, **values), other.commit)
 
     monkeypatch.setattr(scene.ledger, "rows", judge_while_sending)
