@@ -318,6 +318,7 @@ def recovered(practice: Practice) -> None:
     practice.cycle()
     practice.release()
     practice.is_to_be_held = False
+    practice.reconcile()
 
 
 def histories_of(channel: Channel) -> Sequence[History]:

@@ -31,7 +31,9 @@ ELSEWHERE: dict[str, History] = {
     "hold_everything": audited,
 }
 # Of emails the provider has no status, no list by number and nothing to cancel.
-NOT_FOR_EMAIL = {"status", "cancel", "note_status", "hold_everything"}
+NOT_FOR_EMAIL = {"status", "cancel", "note_status", "note_looked_up", "hold_everything"}
+# A text that is not scheduled is never cancelled, so that the asking has no answer.
+NOT_FOR_SMS = {"cancel.answered"}
 LISTED_FOR_EMAIL = {"list"}
 
 
@@ -39,6 +41,8 @@ def history_of(point: str, channel: Channel) -> History | None:
     """The history in which a practice of this channel comes to the point; None when none of its can."""
     work = point.partition(".")[0]
     if channel is Channel.EMAIL and work in NOT_FOR_EMAIL:
+        return None
+    if channel is Channel.SMS and point in NOT_FOR_SMS:
         return None
     if channel is Channel.EMAIL and work in LISTED_FOR_EMAIL:
         return lost
