@@ -9,10 +9,10 @@ cases there are, and so does `python -m reminders.operate holds`.
 
 | breach | what to do |
 |---|---|
-| `contacts that the ledger does not know` | something else sends from our numbers, or the ledger has forgotten: within quarter of an hour `reconcile_deliveries` takes them from the provider's list; find out who made them, then release the hold |
-| `contacts that the provider does not know` | is `twilio_default` the account that sent them? |
+| `contacts that the ledger does not know` | something else sends from our numbers, or the ledger has forgotten: within a quarter of an hour `reconcile_deliveries` takes them from the provider's list, and the next cycle goes by it; find out who made them, then release the hold, which is refused before |
+| `contacts that the provider does not know` | is `twilio_default` the account that sent them? If it is, the provider denies what it had accepted: ask it, then release |
 | `guards are not as the migrations left them` | `preflight` of the next cycle names them |
-| a promise, `P1` to `P5` | keep the hold, and find the attempts by the statement `broken_promises` of `include/sql/8_audit.sql` |
+| a promise, `P1` to `P5` | keep the hold; the query of that name in the statement `broken_promises` of `include/sql/8_audit.sql`, run as the owner, says which rows break it |
 
 Red without a breach: `ledger_db` or the provider did not answer, or its list could not be read to the end; clear the task.
 """

@@ -30,7 +30,7 @@ class ConfigurationError(RemindersError):
 
 
 class PreflightError(RemindersError):
-    """Sending is refused: a guard is missing from the ledger, or the ledger has forgotten."""
+    """Sending is refused: a guard is missing from the ledger, or rights, the clock or the key are wrong."""
 
 
 class SchemaError(RemindersError):

@@ -133,7 +133,9 @@ def listed(holds: Holds, now: datetime) -> str:
 
 def recovering(row: Row) -> str:
     """How far the recovery has come that a hold waits for."""
-    since = f"hold {row['hold_id']} recovers what the ledger lacks since {moment(row['missing_from'])} UTC: "
+    since = (
+        f"hold {row['hold_id']} recovers what the ledger lacks since {moment(row['missing_from'])} UTC ({row['why']}): "
+    )
     if row["listed_at"] is None:
         return f"{since}the provider's list is read from {moment(row['begun_at'] + LIST_SETTLES_IN)} UTC on"
     if row["taken_at"] is None:

@@ -110,7 +110,7 @@ def rehearsal() -> str:
 
 @task.short_circuit
 def preflight() -> bool:
-    """Refuse to send when a guard is missing or the ledger has forgotten; reserve attempt numbers.
+    """Refuse to send when a guard is missing; hold everything when the ledger has forgotten; reserve attempt numbers.
 
     With the parameter `rehearse` it tells what would go out, and returns False: nothing after it runs.
     """

@@ -67,6 +67,11 @@ def test_a_contact_whose_task_stood_still_until_its_deadline_is_not_made(scene: 
     assert len(scene.at(scene.now + 5 * MINUTE).cycle()) == 6
 
 
+def test_a_task_whose_batch_the_ledger_has_forgotten_is_told_so(scene: Scene) -> None:
+    with pytest.raises(ClaimLost, match="no batch 999"):
+        scene.ledger.claim(999, TIME_LIMIT)
+
+
 def test_the_claim_of_a_batch_lasts_ten_minutes_at_most(scene: Scene, batch_id: int) -> None:
     scene.ledger.claim(batch_id, timedelta(days=1))
     [(lasts,)] = scene.owner.execute(

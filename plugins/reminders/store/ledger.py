@@ -231,11 +231,16 @@ class Ledger(Session):
     def claim(self, batch_id: int, lasts: timedelta) -> Row:
         """Take a batch, for so long, from whichever task had it: its channel, share, claim and contact_ids.
 
-        Empty when there is no such batch.
+        Raises `ClaimLost` when there is no such batch: the task is of a cycle that the ledger has forgotten.
         """
         with self.acting_as(DISPATCHER, "claim"):
             self.one("claim_batch", batch_id=batch_id, lasts=lasts)
-            return self.one("read_batch", batch_id=batch_id)
+            batch = self.one("read_batch", batch_id=batch_id)
+        if not batch:
+            raise ClaimLost(
+                f"the ledger has no batch {batch_id}: it was restored, or is another one; the next cycle plans anew"
+            )
+        return batch
 
     @again_after_deadlock
     def intend(self, contact_ids: Sequence[int], claim: UUID, now: datetime, deadline_at: datetime) -> list[Row]:
