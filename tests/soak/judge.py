@@ -1,5 +1,5 @@
-"""The judge of a season: the network's own log against the book. The ledger is asked for one thing only, the reasons of
-what was not sent, and for what it calls delivered.
+"""The judge of a season: the network's own log against the book. The ledger is asked only for the reasons of
+what was not sent, for what it calls delivered, and for what it doubts though the provider was never asked.
 
 What a process did that stood still between its last check and its request is late by as long as it stood: nothing can
 look in between. Nothing else is excused.
@@ -73,16 +73,24 @@ class Judge:
         self.season = season
         network = season.deployment.network
         ended = {sid: call.ended_at for sid, call in network.phones.calls.items()}
-        self.heard = [
+        heard = [
             self._heard(event, network.delays.get(event.sid, 0.0), ended.get(event.sid))
             for event in sorted(network.journal.events, key=lambda event: event.at)
         ]
+        # What names nobody can be judged by nothing else.
+        self.unnamed = [each for each in heard if not each.visits]
+        self.heard = [each for each in heard if each.visits]
         self.asked = [(asked, tuple(NAME.findall(asked.body))) for asked in network.asked]
         self.calls_at_once = 0
         self.due = 0
         self._asked_by_address: dict[str, list[tuple[Asked, tuple[str, ...]]]] = defaultdict(list)
         for asked, names in self.asked:
             self._asked_by_address[asked.to].append((asked, names))
+        self._doubted = {
+            (row["account_id"], row["appointment_id"], row["slot_at"])
+            for row in season.reminders
+            if row["channel"] != Channel.CALL and row["reason"] == "no_proof"
+        }
 
     def _heard(self, event: Any, delay: float, ended_at: datetime | None) -> Heard:
         names = tuple(dict.fromkeys(NAME.findall(event.body)))
@@ -108,9 +116,8 @@ class Judge:
 
     def nameless(self) -> Iterator[Violation]:
         """A contact that names nobody cannot be judged."""
-        for heard in self.heard:
-            if not heard.visits:
-                yield violation("nameless", heard, "names nobody")
+        for heard in self.unnamed:
+            yield violation("nameless", heard, "names nobody")
 
     def duplicates(self) -> Iterator[Violation]:
         """P1: for an account, address, slot and channel one contact, whatever the appointment's id."""
@@ -218,6 +225,10 @@ class Judge:
                     yield violation("a call without proof", heard, f"for the slot at {slot_at:%d %H:%M}")
 
     def _has_proof(self, visit: Visit, slot_at: datetime, call: Heard) -> bool:
+        """By what the provider was asked. A process that died before it asked leaves doubt, and doubt is proof too."""
+        ids = {each for version in visit.versions for each in version.ids}
+        if any((visit.account.account_id, each, slot_at) in self._doubted for each in ids):
+            return True
         theirs = {address for version in visit.versions for address in addresses(version)}
         for asked, names in self._asked_of(theirs):
             if asked.channel == Channel.CALL or asked.at >= call.at or asked.answer not in PROOF:

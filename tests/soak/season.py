@@ -47,7 +47,8 @@ SELECT min(not_before_at) FILTER (WHERE not_before_at > %(now)s) AS soonest_at,
        bool_or(state = 'pending' AND (deferred_for IS NULL OR deferred_for IN ('wait_for_pace', 'refused_by_guard',
                'wait_for_book', 'wait_for_line') OR not_before_at <= %(now)s)) AS waits,
        EXISTS (SELECT FROM reminders.hold WHERE released_at IS NULL) AS has_hold,
-       EXISTS (SELECT FROM reminders.attempt WHERE ended_at IS NULL) AS has_open_attempt,
+       EXISTS (SELECT FROM reminders.attempt WHERE ended_at IS NULL)
+           OR EXISTS (SELECT FROM reminders.recovery WHERE listed_at IS NULL) AS has_to_reconcile,
        (SELECT min(deadline_at) FROM reminders.attempt
         WHERE ended_at IS NULL AND state IN ('sending', 'in_doubt') AND channel <> 'email'
           AND deadline_at > %(now)s - interval '10 minutes') AS doubt_since
@@ -109,7 +110,7 @@ class Season:
         self._audited_on: date | None = None
         self._doubt_settles_at: datetime | None = None
         self._soonest_at: datetime | None = None
-        self._waits = self._has_hold = self._has_open_attempt = False
+        self._waits = self._has_hold = self._has_to_reconcile = False
         self._moments = sorted(self.book.moments())
         self._faults: list[datetime] = []
         self._wanted: set[datetime] = set()
@@ -159,8 +160,8 @@ class Season:
         self.deployment.clock.set(at)
         self._do_what_is_due()
         if not self.is_scheduler_down:
-            # Without an open attempt there is nothing to reconcile, and nothing to break.
-            self.deployment.scheduled(at, 0, self._has_open_attempt or any(trap.is_near for trap in self.traps))
+            # Without an open attempt or recovery there is nothing to reconcile, and nothing to break.
+            self.deployment.scheduled(at, 0, self._has_to_reconcile or any(trap.is_near for trap in self.traps))
         for act in self._drain(self._after):
             act()
         self._see_what_struck()
@@ -183,7 +184,7 @@ class Season:
     def _look_ahead(self) -> None:
         row = self.deployment.owner.execute(NEXT, {"now": self.now}).fetchone()
         assert row is not None
-        self._soonest_at, self._waits, self._has_hold, self._has_open_attempt, doubt_since = row
+        self._soonest_at, self._waits, self._has_hold, self._has_to_reconcile, doubt_since = row
         self._doubt_settles_at = up_to_tick(doubt_since + LIST_SETTLES_IN) if doubt_since else None
 
     def _next_tick(self, last: datetime) -> datetime:

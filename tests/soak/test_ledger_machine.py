@@ -11,8 +11,6 @@ from hypothesis.stateful import run_state_machine_as_test
 from tests.databases import SharedServer
 from tests.soak.machine import LedgerMachine
 
-pytestmark = pytest.mark.chaos
-
 QUIET = settings(
     deadline=None,
     database=None,

@@ -20,8 +20,6 @@ from tests.soak.report import trace
 from tests.soak.running import remembering, run_season
 from tests.soak.season import Season
 
-pytestmark = pytest.mark.chaos
-
 DAYS = 10
 IN_TEST, IN_CHAOS = (1, 2), range(101, 121)
 # Fewer than this, and ten days would show little.
@@ -60,7 +58,8 @@ def test_two_hundred_days_of_faults_break_no_promise(shared_server: SharedServer
     breaks_nothing(shared_server, seed)
 
 
-@pytest.mark.parametrize(("seed", "days", "until"), known_seeds())
+@pytest.mark.chaos
+@pytest.mark.parametrize(("seed", "days", "until"), list(known_seeds()))
 def test_a_seed_that_once_failed_does_not_again(shared_server: SharedServer, seed: int, days: int, until: int) -> None:
     _, _, report = run_season(shared_server, seed, days, until)
     assert not report.failures, report.failures[seed]
