@@ -232,7 +232,7 @@ RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
 $$;
 COMMENT ON FUNCTION reminders.could_be_of IS 'Whether a contact of that time can have been a reminder''s of this window.';
 
-CREATE FUNCTION reminders.put_withdrawn(p_logical_date timestamptz, p_now timestamptz) RETURNS bigint[]
+CREATE FUNCTION reminders.add_called_off(p_logical_date timestamptz, p_now timestamptz) RETURNS bigint[]
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, reminders AS $$
     WITH put AS (
         INSERT INTO reminder (account_id, appointment_id, slot_at, step, channel, logical_date, adopted_by, due_at,
@@ -256,21 +256,25 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, reminders AS $$
     )
     SELECT coalesce(array_agg(reminder_id), '{}') FROM put
 $$;
-COMMENT ON FUNCTION reminders.put_withdrawn IS
+COMMENT ON FUNCTION reminders.add_called_off IS
     'Adds the reminders of visits that are cancelled or confirmed by now and that may have been contacted in the time that '
     'is forgotten: should they be booked again, they are not contacted again. Returns their ids.';
 
-CREATE FUNCTION reminders.rebuild(p_logical_date timestamptz, p_now timestamptz) RETURNS integer
+CREATE FUNCTION reminders.may_have_been_contacted(p_reminder reminders.reminder, p_missing_from timestamptz)
+RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT p_reminder.ended_at IS NULL AND p_reminder.state IN ('pending', 'held')
+        OR p_reminder.ended_at > p_missing_from AND p_reminder.contact_id IS NULL
+$$;
+COMMENT ON FUNCTION reminders.may_have_been_contacted IS
+    'Whether the reminder waits, or has ended without a contact since p_missing_from: what is forgotten may be its contact.';
+
+CREATE FUNCTION reminders.rebuild_listed(p_called_off bigint[]) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, reminders
 -- The merge, which calls it, loops; here that would be over every pair.
 SET enable_hashjoin = on SET enable_mergejoin = on AS $$
-DECLARE missing record; rebuilt integer := 0; withdrawn bigint[];
+DECLARE found record; rebuilt integer := 0;
 BEGIN
-    IF NOT EXISTS (SELECT FROM recovery WHERE taken_at IS NULL) THEN
-        RETURN 0;
-    END IF;
-    withdrawn := put_withdrawn(p_logical_date, p_now);
-    FOR missing IN
+    FOR found IN
         SELECT f.channel, f.provider_id, f.address_hash, f.contacted_at, f.provider_status, r.account_id,
                array_agg(r.reminder_id) AS reminder_ids,
                -- One contact was made. Nobody knows which of several accounts it was for, whether it was for a visit
@@ -283,13 +287,12 @@ BEGIN
                      AND f.contacted_at BETWEEN a.intended_at - interval '5 minutes' AND a.deadline_at + interval '5 minutes'
                ) AS is_for_certain
         FROM (SELECT DISTINCT ON (w.reminder_id) w.reminder_id, w.account_id, c.channel, c.provider_id,
-                     w.ended_at IS NULL AND w.reminder_id <> ALL (withdrawn) AS is_on
+                     w.ended_at IS NULL AND w.reminder_id <> ALL (p_called_off) AS is_on
               FROM recovery lost
               JOIN found_contact c USING (recovery_id)
               JOIN reminder w ON w.address_hash = c.address_hash AND w.channel = c.channel
               WHERE lost.taken_at IS NULL AND NOT c.is_rebuilt
-                AND (w.ended_at IS NULL AND w.state IN ('pending', 'held')
-                     OR w.ended_at > lost.missing_from AND w.contact_id IS NULL)
+                AND may_have_been_contacted(w, lost.missing_from)
                 AND could_be_of(w.due_at, w.expires_at, c.contacted_at)
               ORDER BY w.reminder_id, c.contacted_at) r
         JOIN found_contact f ON (f.channel, f.provider_id) = (r.channel, r.provider_id)
@@ -297,34 +300,57 @@ BEGIN
         ORDER BY f.contacted_at, f.provider_id, r.account_id
     LOOP
         PERFORM rebuild_attempt(
-            missing.account_id, missing.channel, missing.address_hash, missing.reminder_ids, missing.contacted_at,
-            CASE WHEN missing.is_for_certain
+            found.account_id, found.channel, found.address_hash, found.reminder_ids, found.contacted_at,
+            CASE WHEN found.is_for_certain
                       -- A line has one open call; of another that was made nobody asks any more.
-                      AND NOT EXISTS (SELECT FROM attempt a WHERE a.address_hash = missing.address_hash
-                                      AND a.channel = 'call' AND missing.channel = 'call' AND a.ended_at IS NULL)
-                 THEN missing.provider_id END,
-            missing.provider_status);
+                      AND NOT EXISTS (SELECT FROM attempt a WHERE a.address_hash = found.address_hash
+                                      AND a.channel = 'call' AND found.channel = 'call' AND a.ended_at IS NULL)
+                 THEN found.provider_id END,
+            found.provider_status);
         UPDATE found_contact f SET is_rebuilt = true
-        WHERE (f.channel, f.provider_id) = (missing.channel, missing.provider_id);
+        WHERE (f.channel, f.provider_id) = (found.channel, found.provider_id);
         rebuilt := rebuilt + 1;
     END LOOP;
-    -- Of emails there is no list: what could have gone in the time that is forgotten counts as contacted.
+    RETURN rebuilt;
+END $$;
+COMMENT ON FUNCTION reminders.rebuild_listed IS
+    'Reminders that a found contact fits, by address, channel and time, count as contacted by it; p_called_off are those of '
+    'visits that are off by now. Returns how many attempts were put back.';
+
+CREATE FUNCTION reminders.rebuild_emails() RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, reminders
+SET enable_hashjoin = on SET enable_mergejoin = on AS $$
+DECLARE missing record; rebuilt integer := 0;
+BEGIN
+    -- Of emails there is no list.
     FOR missing IN
         SELECT r.account_id, r.address_hash, array_agg(r.reminder_id) AS reminder_ids,
                min(least(lost.forgotten_until, r.expires_at)) AS contacted_at
         FROM recovery lost
         -- A cancellation's notice is due whenever a cycle finds the cancellation.
         JOIN reminder r ON (r.due_at <= lost.forgotten_until OR r.step = 0) AND r.expires_at > lost.missing_from
-        WHERE lost.taken_at IS NULL AND r.channel = 'email' AND r.address_hash IS NOT NULL
-          AND (r.ended_at IS NULL AND r.state IN ('pending', 'held')
-               OR r.ended_at > lost.missing_from AND r.contact_id IS NULL)
-          AND lost.forgotten_until IS NOT NULL
+        WHERE lost.taken_at IS NULL AND lost.forgotten_until IS NOT NULL
+          AND r.channel = 'email' AND r.address_hash IS NOT NULL
+          AND may_have_been_contacted(r, lost.missing_from)
         GROUP BY r.account_id, r.address_hash ORDER BY r.account_id, r.address_hash
     LOOP
         PERFORM rebuild_attempt(missing.account_id, 'email', missing.address_hash, missing.reminder_ids,
                                 missing.contacted_at, NULL, NULL);
         rebuilt := rebuilt + 1;
     END LOOP;
+    RETURN rebuilt;
+END $$;
+COMMENT ON FUNCTION reminders.rebuild_emails IS
+    'Emails that may have gone in the time that is forgotten count as unknown; returns how many attempts were put back.';
+
+CREATE FUNCTION reminders.rebuild(p_logical_date timestamptz, p_now timestamptz) RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, reminders AS $$
+DECLARE rebuilt integer;
+BEGIN
+    IF NOT EXISTS (SELECT FROM recovery WHERE taken_at IS NULL) THEN
+        RETURN 0;
+    END IF;
+    rebuilt := rebuild_listed(add_called_off(p_logical_date, p_now)) + rebuild_emails();
     -- Only once: what the book brings or moves afterwards is nothing that was contacted before.
     PERFORM count_found('*', f.channel, f.address_hash, f.contacted_at, 'UTC')
     FROM recovery lost JOIN found_contact f USING (recovery_id)
@@ -333,8 +359,8 @@ BEGIN
     RETURN rebuilt;
 END $$;
 COMMENT ON FUNCTION reminders.rebuild IS
-    'Reminders that a found contact fits, by address, channel and time, count as contacted by it, and emails that may have '
-    'gone in the time that is forgotten count as unknown; returns how many attempts were put back.';
+    'Whoever may have been contacted in the time that is forgotten counts as contacted; once the provider''s list is read, the '
+    'recovery is over with it. Returns how many attempts were put back.';
 
 CREATE FUNCTION reminders.list_proves(p_intended_at timestamptz) RETURNS boolean
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, reminders AS $$
@@ -350,7 +376,8 @@ GRANT SELECT ON reminders.recovery, reminders.found_contact
 GRANT INSERT (channel, provider_id, recovery_id, address_hash, address_masked, contacted_at, provider_status)
     ON reminders.found_contact TO reminders_dispatcher;
 REVOKE EXECUTE ON FUNCTION reminders.ledger_identity, reminders.fence_identity, reminders.begin_recovery,
-    reminders.check_recovered, reminders.rebuild_attempt, reminders.put_withdrawn, reminders.rebuild,
+    reminders.check_recovered, reminders.rebuild_attempt, reminders.add_called_off, reminders.rebuild_listed,
+    reminders.rebuild_emails, reminders.rebuild,
     reminders.note_listed, reminders.count_found, reminders.list_proves FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION reminders.ledger_identity TO reminders_planner;
 GRANT EXECUTE ON FUNCTION reminders.begin_recovery TO reminders_planner, reminders_dispatcher;
