@@ -28,7 +28,8 @@ MOST_EVENTS = 1_000
 MOST_ASKED = 50
 # The provider's list lags; the ledger refuses a recovery whose list was read sooner (list_is_settled).
 LIST_SETTLES_IN = timedelta(minutes=10)
-DOUBT_LASTS = timedelta(hours=3)
+# Doubt lasts two hours (`attempts_without_proof`); what came to its end late is looked at still.
+LOOKED_BACK = timedelta(hours=3)
 # The provider's clock and ours, and its times to the second.
 BEFORE_INTENT = timedelta(minutes=1)
 AFTER_DEADLINE = timedelta(minutes=5)
@@ -75,7 +76,7 @@ def missing_of(evidence: Evidence, listed: Sequence[Listed]) -> list[Listed]:
 def settle(ledger: Ledger, evidence: Evidence, list_of: ListOf, final: Final, now: datetime) -> dict[str, int]:
     """Look up in the provider's list what is in doubt for long enough: how many were looked up, proved, unreadable."""
     counts = {"looked_up": 0, "proved": 0, "unreadable_lists": 0}
-    doubts = evidence.doubtful(now - DOUBT_LASTS)
+    doubts = evidence.doubtful(now - LOOKED_BACK)
     ripe = [row for row in doubts if row["state"] == "in_doubt" and row["deadline_at"] + LIST_SETTLES_IN <= now]
     ripe = ripe[:MOST_ASKED]
     if ripe:
@@ -117,7 +118,7 @@ def apply_events(ledger: Ledger, evidence: Evidence, final: Final, now: datetime
         evidence.begin_recovery(
             f"the provider reports {len(foreign)} contacts with our reference that the ledger does not know",
             "reconcile",
-            began - DOUBT_LASTS,
+            began - LOOKED_BACK,
         )
         log.error("%d reports of contacts that the ledger does not know: everything is held", len(foreign))
     if done:
