@@ -263,13 +263,12 @@ def poll_accepted() -> dict[str, int]:
 @task(execution_timeout=timedelta(minutes=15))
 def recover_forgotten() -> dict[str, int]:
     """Read the provider's list for a ledger that has forgotten; returns how many contacts it lacked."""
-    from reminders.channels.telephony import final_status
     from reminders.cycle.recovery import recover
     from reminders.store.evidence import Evidence
 
     with ledger_db() as ledger:
         evidence = Evidence(ledger.connection)
-        return recover(ledger, evidence, twilio().listed, final_status, address_secret(), now())
+        return recover(evidence, twilio().listed, address_secret(), now())
 
 
 @task

@@ -190,7 +190,7 @@ class Ringonce:
         settle(ledger, evidence, twilio.listed, final_status, clock.now)
         cancel_withdrawn(evidence, twilio.cancel)
         poll(ledger, twilio.status, final_status, clock.now)
-        recover(ledger, evidence, twilio.listed, final_status, SECRET, clock.now)
+        recover(evidence, twilio.listed, SECRET, clock.now)
 
     def audit(self, worker: Worker | None = None) -> dict[str, Any]:
         """One run of audit_ledger, by the first worker where none is given: what it found."""

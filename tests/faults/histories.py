@@ -163,7 +163,7 @@ class Practice:
             ("resolve_doubts", lambda: settle(ledger(), evidence(), twilio.listed, final_status, scene.now)),
             ("poll_accepted", lambda: cancel_withdrawn(evidence(), twilio.cancel)),
             ("poll_accepted", lambda: poll(ledger(), twilio.status, final_status, scene.now)),
-            ("recover", lambda: recover(ledger(), evidence(), twilio.listed, final_status, SECRET, scene.now)),
+            ("recover", lambda: recover(evidence(), twilio.listed, SECRET, scene.now)),
         )
         self._back_to_normal()
 

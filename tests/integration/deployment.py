@@ -33,10 +33,15 @@ class Deployment:
 
     def cycle(self) -> list[str]:
         """A cycle with its preflight; the channels of the contacts that were made in it."""
-        scene, before = self.scene, len(self.phones.heard())
-        preflight(scene.ledger, self.mark, self._keep, secret_fingerprint(SECRET), scene.now)
-        mailed = channels(scene.cycle())
+        before = len(self.phones.heard())
+        self.check()
+        mailed = channels(self.scene.cycle())
         return [*mailed, *(channel for channel, _ in self.phones.heard()[before:])]
+
+    def check(self) -> None:
+        """A preflight whose cycle comes no further."""
+        scene = self.scene
+        preflight(scene.ledger, self.mark, self._keep, secret_fingerprint(SECRET), scene.now)
 
     def _keep(self, mark: str) -> None:
         self.mark = mark
@@ -52,8 +57,12 @@ class Deployment:
 
     def restore(self, saved: Path) -> None:
         """Into the same database of the same server: nothing but its contents changes."""
-        self._run("pg_restore", "--clean", "--if-exists", f"--dbname={self.database.conninfo}", str(saved))
+        self.put_back(saved)
         self.reconnect(self.database)
+
+    def put_back(self, saved: Path) -> None:
+        """Under the connections that are open."""
+        self._run("pg_restore", "--clean", "--if-exists", f"--dbname={self.database.conninfo}", str(saved))
 
     def reconnect(self, database: TestDatabase) -> None:
         before = self.scene

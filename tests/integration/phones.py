@@ -72,7 +72,7 @@ class Phones:
             **settle(ledger, evidence, self.twilio.listed, final_status, now),
             **cancel_withdrawn(evidence, self.twilio.cancel),
             **poll(ledger, self.twilio.status, final_status, now),
-            **recover(ledger, evidence, self.twilio.listed, final_status, SECRET, now),
+            **recover(evidence, self.twilio.listed, SECRET, now),
         }
 
     def heard(self) -> list[tuple[str, str]]:

@@ -11,9 +11,6 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from reminders.addresses import secret_fingerprint
-from reminders.channels.twilio_codes import final_status
-from reminders.cycle.preflight import preflight
 from reminders.cycle.recovery import recover
 from reminders.errors import HoldError
 from reminders.model import Acceptance, Channel, Contact, Listed
@@ -49,12 +46,6 @@ CREATE TRIGGER notes_joins AFTER INSERT ON reminders.attempt FOR EACH ROW EXECUT
 """
 
 
-def check(deployment: Deployment) -> None:
-    """A preflight whose cycle comes no further."""
-    now = deployment.scene.now
-    preflight(deployment.scene.ledger, deployment.mark, deployment._keep, secret_fingerprint(SECRET), now)
-
-
 def texts_to(deployment: Deployment, number: str) -> int:
     return deployment.phones.heard().count(("sms", number))
 
@@ -75,7 +66,7 @@ def test_a_restore_to_a_dump_of_the_cycle_that_was_the_last_is_noticed(deploymen
     deployment.cycle()
     deployment.later()
     batch_ids = scene.booked(Booked(VISIT, "bob", client_email=None, client_phone=BOB)).prepare()
-    check(deployment)
+    deployment.check()
     saved = deployment.dump()
     scene.send(batch_ids)
     deployment.restore(saved)
@@ -117,7 +108,7 @@ def test_a_cycle_that_ran_while_the_list_was_read_has_not_gone_by_it(deployment:
             deployment.later(timedelta(seconds=30)).cycle()
         return listed
 
-    found = recover(scene.ledger, Evidence(scene.ledger.connection), slow, final_status, SECRET, begun_at)
+    found = recover(Evidence(scene.ledger.connection), slow, SECRET, begun_at)
     assert found == {"open": 0, "found": 1}
     with pytest.raises(HoldError, match="provider's list"):
         deployment.release()
@@ -135,7 +126,7 @@ def test_the_notice_of_a_cancellation_is_not_mailed_again_when_the_first_cycle_h
     scene.changed("ada", status="cancelled")
     assert deployment.later(HOUR).cycle() == ["email"]
     deployment.restore(saved)
-    check(deployment.later())
+    deployment.later().check()
     deployment.later().cycle()
     let_go(deployment)
     deployment.later(HOUR).cycle()

@@ -9,10 +9,8 @@ from typing import Any
 
 import pytest
 
-from reminders.addresses import secret_fingerprint
-from reminders.cycle.preflight import preflight
 from tests.integration.deployment import ADA, FAR, VISIT, Deployment
-from tests.integration.scene import HOUR, MINUTE, SECRET, Booked
+from tests.integration.scene import HOUR, MINUTE, Booked
 
 SHORT_GAP = "UPDATE reminders.account_policy SET phone_gap = '1 minute', phone_daily_cap = 9, phone_weekly_cap = 9"
 
@@ -44,14 +42,14 @@ def test_a_restore_while_preflight_looks_is_noticed(
 ) -> None:
     """The variant `checked_is_what_was_compared`: the restore comes between the comparison and the reservation."""
     scene = deployment.scene.booked(Booked(VISIT, client_email=None, client_phone=ADA)).with_a_wide_gate()
-    looked(deployment)
+    deployment.check()
     batch_ids = scene.prepare()
     saved = deployment.dump()
     scene.send(batch_ids)
     assert deployment.phones.heard() == [("sms", ADA)]
     deployment.later(timedelta(minutes=5))
     monkeypatch.setattr(scene.ledger, "reserve_attempts", after(deployment, saved, scene.ledger.reserve_attempts))
-    looked(deployment)
+    deployment.check()
     deployment.reconnect(deployment.database)
     deployment.scene.send(batch_ids)
     assert deployment.phones.heard() == [("sms", ADA)]
@@ -114,16 +112,11 @@ def test_a_found_contact_that_may_be_a_doubts_is_no_delivery(deployment: Deploym
     assert deployment.scene.states()["another", 2] == ("unknown", "forgotten")
 
 
-def looked(deployment: Deployment) -> None:
-    now = deployment.scene.now
-    preflight(deployment.scene.ledger, deployment.mark, deployment._keep, secret_fingerprint(SECRET), now)
-
-
 def after(deployment: Deployment, saved: Any, reserve: Callable[..., int]) -> Callable[..., int]:
     """`reserve_attempts`, once the ledger was put back under the connection that asks for it."""
 
     def restored_first(*arguments: Any) -> int:
-        deployment._run("pg_restore", "--clean", "--if-exists", f"--dbname={deployment.database.conninfo}", str(saved))
+        deployment.put_back(saved)
         return reserve(*arguments)
 
     return restored_first

@@ -16,6 +16,8 @@ from tests.mutation.named import statement_mutants
 from tests.mutation.places import MODULES, PLUGINS, SIGN, module_path
 from tests.mutation.results import COUNTS, KINDS, survivors
 
+pytestmark = pytest.mark.skipif(not COUNTS.exists(), reason="the mutants have not been run to the end")
+
 LISTED = survivors()
 SHORTEST_REASON = 20
 
@@ -46,8 +48,6 @@ def test_what_is_listed_of_the_python_still_stands_there() -> None:
 
 @pytest.mark.parametrize("target", ["sql", "python"])
 def test_the_totals_are_of_this_list(target: str) -> None:
-    if not COUNTS.exists():
-        pytest.skip("the mutants have not been run to the end")
     counted: dict[str, Any] = json.loads(COUNTS.read_text())[target]
     assert sum(kind["survivors"] for kind in counted.values()) == len(listed(target))
     assert all(kind["mutants"] == kind["killed"] + kind["survivors"] for kind in counted.values())

@@ -86,8 +86,8 @@ class Judge:
         self._asked_by_address: dict[str, list[tuple[Asked, tuple[str, ...]]]] = defaultdict(list)
         for asked, names in self.asked:
             self._asked_by_address[asked.to].append((asked, names))
-        self._doubted = {
-            (row["account_id"], row["appointment_id"], row["slot_at"])
+        self._doubted_until = {
+            (row["account_id"], row["appointment_id"], row["slot_at"]): row["ended_at"]
             for row in season.reminders
             if row["channel"] != Channel.CALL and row["reason"] == "no_proof"
         }
@@ -227,7 +227,8 @@ class Judge:
     def _has_proof(self, visit: Visit, slot_at: datetime, call: Heard) -> bool:
         """By what the provider was asked. A process that died before it asked leaves doubt, and doubt is proof too."""
         ids = {each for version in visit.versions for each in version.ids}
-        if any((visit.account.account_id, each, slot_at) in self._doubted for each in ids):
+        ends = (self._doubted_until.get((visit.account.account_id, each, slot_at)) for each in ids)
+        if any(ended_at and ended_at <= call.at for ended_at in ends):
             return True
         theirs = {address for version in visit.versions for address in addresses(version)}
         for asked, names in self._asked_of(theirs):

@@ -233,7 +233,7 @@ $$;
 COMMENT ON FUNCTION reminders.could_be_of IS 'Whether a contact of that time can have been a reminder''s of this window.';
 
 CREATE FUNCTION reminders.add_called_off(p_logical_date timestamptz, p_now timestamptz) RETURNS bigint[]
-LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, reminders AS $$
+LANGUAGE sql SET search_path = pg_catalog, reminders AS $$
     WITH put AS (
         INSERT INTO reminder (account_id, appointment_id, slot_at, step, channel, logical_date, adopted_by, due_at,
                               expires_at, wait, has_lower_rung, address_hash, address_masked, created_at)
@@ -269,9 +269,7 @@ COMMENT ON FUNCTION reminders.may_have_been_contacted IS
     'Whether the reminder waits, or has ended without a contact since p_missing_from: what is forgotten may be its contact.';
 
 CREATE FUNCTION reminders.rebuild_listed(p_called_off bigint[]) RETURNS integer
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, reminders
--- The merge, which calls it, loops; here that would be over every pair.
-SET enable_hashjoin = on SET enable_mergejoin = on AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, reminders AS $$
 DECLARE found record; rebuilt integer := 0;
 BEGIN
     FOR found IN
@@ -318,8 +316,7 @@ COMMENT ON FUNCTION reminders.rebuild_listed IS
     'visits that are off by now. Returns how many attempts were put back.';
 
 CREATE FUNCTION reminders.rebuild_emails() RETURNS integer
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, reminders
-SET enable_hashjoin = on SET enable_mergejoin = on AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, reminders AS $$
 DECLARE missing record; rebuilt integer := 0;
 BEGIN
     -- Of emails there is no list.
@@ -344,7 +341,9 @@ COMMENT ON FUNCTION reminders.rebuild_emails IS
     'Emails that may have gone in the time that is forgotten count as unknown; returns how many attempts were put back.';
 
 CREATE FUNCTION reminders.rebuild(p_logical_date timestamptz, p_now timestamptz) RETURNS integer
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, reminders AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, reminders
+-- The merge, which calls it, loops; here that would be over every pair.
+SET enable_hashjoin = on SET enable_mergejoin = on AS $$
 DECLARE rebuilt integer;
 BEGIN
     IF NOT EXISTS (SELECT FROM recovery WHERE taken_at IS NULL) THEN

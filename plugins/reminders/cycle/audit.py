@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 
-from reminders.cycle.doubts import BEFORE_INTENT, ListOf
+from reminders.cycle.doubts import BEFORE_INTENT, LIST_SETTLES_IN, ListOf, matches, missing_of, proof
 from reminders.cycle.reconcile import Final, Status
-from reminders.cycle.recovery import read_lists, resolved
+from reminders.cycle.recovery import read_lists
 from reminders.errors import SendError
 from reminders.failpoints import reached
 from reminders.model import Channel, Listed
@@ -88,6 +88,22 @@ def compare(
     found = {DENIED: denied, FOREIGN: len(foreign)}
     findings.breaches.update({breach: cases for breach, cases in found.items() if cases})
     return foreign
+
+
+def resolved(
+    ledger: Ledger, evidence: Evidence, listed: Sequence[Listed], final: Final, now: datetime
+) -> tuple[int, list[Listed]]:
+    """Record as proved the doubts that the list resolves: how many, and those of the list that the ledger lacks."""
+    missing = missing_of(evidence, listed)
+    if not missing:
+        return 0, []
+    doubts = evidence.doubtful(min(each.created_at for each in missing) - LIST_SETTLES_IN)
+    found = matches(doubts, missing)
+    # One at a time: of two proofs with one id the second is doubt still.
+    for attempt_id, each in found.items():
+        ledger.record([proof(attempt_id, each, final)], now)
+    proved = {each.provider_id for each in found.values()}
+    return len(proved), [each for each in missing if each.provider_id not in proved]
 
 
 def sides(in_ledger: Sequence[Row], listed: Sequence[Listed]) -> tuple[list[Row], list[Listed], int]:

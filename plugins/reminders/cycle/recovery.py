@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from reminders.addresses import key, mask, normalise_phone
-from reminders.cycle.doubts import LIST_SETTLES_IN, ListOf, matches, missing_of, proof
-from reminders.cycle.reconcile import Final
+from reminders.cycle.doubts import LIST_SETTLES_IN, ListOf, missing_of
 from reminders.failpoints import reached
 from reminders.model import Channel, Listed
 from reminders.store.evidence import Evidence
-from reminders.store.ledger import Ledger
 from reminders.store.session import Row
 
 log = logging.getLogger(__name__)
@@ -32,26 +29,10 @@ def read_lists(list_of: ListOf, since: datetime) -> list[Listed]:
     return listed
 
 
-def resolved(
-    ledger: Ledger, evidence: Evidence, listed: Sequence[Listed], final: Final, now: datetime
-) -> tuple[int, list[Listed]]:
-    """Record as proved the doubts that the list resolves: how many, and those of the list that the ledger lacks."""
-    missing = missing_of(evidence, listed)
-    if not missing:
-        return 0, []
-    doubts = evidence.doubtful(min(each.created_at for each in missing) - LIST_SETTLES_IN)
-    found = matches(doubts, missing)
-    # One at a time: of two proofs with one id the second is doubt still.
-    for attempt_id, each in found.items():
-        ledger.record([proof(attempt_id, each, final)], now)
-    proved = {each.provider_id for each in found.values()}
-    return len(proved), [each for each in missing if each.provider_id not in proved]
-
-
-def recover(
-    ledger: Ledger, evidence: Evidence, list_of: ListOf, final: Final, secret: bytes, now: datetime
-) -> dict[str, int]:
+def recover(evidence: Evidence, list_of: ListOf, secret: bytes, now: datetime) -> dict[str, int]:
     """Read the provider's list for the open recovery, when it is settled; the next cycle goes by what it has.
+
+    It proves no doubt: what is found may be what was forgotten (`doubts.matches`).
 
     Returns how many recoveries are open, and how many contacts were found. Raises a leaf of `SendError` when the list
     cannot be read to its end: it is read again the next time, and nothing is released before.
@@ -61,8 +42,7 @@ def recover(
         return {"open": 0, "found": 0}
     if now < lost["begun_at"] + LIST_SETTLES_IN:
         return {"open": 1, "found": 0}
-    listed = read_lists(list_of, lost["missing_from"] - CLOCKS_MAY_DIFFER_BY)
-    _, missing = resolved(ledger, evidence, listed, final, now)
+    missing = missing_of(evidence, read_lists(list_of, lost["missing_from"] - CLOCKS_MAY_DIFFER_BY))
     evidence.note_found(lost["recovery_id"], [as_found(each, secret) for each in missing])
     log.warning("recovery: the provider's list was read, %d contacts were missing from the ledger", len(missing))
     return {"open": 0, "found": len(missing)}
