@@ -116,4 +116,5 @@ def test_a_plan_that_ends_in_a_deadlock_is_made_again(
     monkeypatch.setattr(scene.ledger, "plan", plan_in_a_ring)
     monkeypatch.setattr(scene.ledger, "rows", lambda name, **values: tried.append(name) or rows(name, **values))
     assert scene.prepare(LATER) == []
-    assert tried.count("plan_contacts") == 2
+    # Where the dispatch is slow to take what the plan gave up, the second plan ends as the first did.
+    assert tried.count("plan_contacts") > 1

@@ -104,8 +104,11 @@ def _learn(trials: Trials, target: str) -> dict[str, Learned]:
     new = [test for test in tests if test not in known]
     if new:
         print(f"running {len(new)} tests once", flush=True)
-        known |= trials.learn(new)
+        learned, verdict = trials.learn(new)
+        known |= learned
         path.write_text(json.dumps({test: asdict(each) for test, each in known.items()}))
+        if verdict.outcome != "survived":
+            raise AssertionError(f"without any mutant: {verdict}")
     return {test: known[test] for test in tests}
 
 
