@@ -75,7 +75,7 @@ WHERE NOT EXISTS (SELECT FROM reminders.attempt a
   AND NOT EXISTS (SELECT FROM reminders.found_contact f
                   WHERE (f.channel, f.provider_id) = (%(channel)s, listed.provider_id))
 
--- name: withdrawn_attempts
+-- name: attempts_to_cancel
 -- Contacts that had not left the provider when last heard of, and of which the book has since cancelled or moved every
 -- visit; not by a book that changed too much at once to be believed.
 SELECT a.attempt_id, a.channel, a.provider_id FROM reminders.attempt a

@@ -139,13 +139,19 @@ class Acceptance:
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
-    """A text or call as the provider's own list has it: `address` is the number (E.164) that it went to, `created_at`
-    (timezone-aware) when the provider took it, `status` and `code` the provider's words."""
+class Reported:
+    """What the provider says of a text or call of ours: `status` and `code` are its own words."""
 
     channel: Channel
     provider_id: str
-    address: str = field(repr=False)
-    created_at: datetime
     status: str
     code: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listed(Reported):
+    """A text or call as the provider's own list has it: `address` is the number (E.164) that it went to, `created_at`
+    (timezone-aware) when the provider took it."""
+
+    address: str = field(repr=False)
+    created_at: datetime

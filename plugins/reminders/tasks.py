@@ -238,25 +238,25 @@ def close_dead_attempts() -> dict[str, int]:
 def resolve_doubts() -> dict[str, int]:
     """Apply the inbox's reports, and look up in the provider's list what is in doubt; returns counts."""
     from reminders.channels.telephony import final_status
-    from reminders.cycle.doubts import apply_events, settle
+    from reminders.cycle.doubts import apply_events, look_up
     from reminders.store.evidence import Evidence
 
     with ledger_db() as ledger:
         evidence = Evidence(ledger.connection)
         applied = apply_events(ledger, evidence, final_status, now())
-        return {**applied, **settle(ledger, evidence, twilio().listed, final_status, now())}
+        return {**applied, **look_up(ledger, evidence, twilio().listed, final_status, now())}
 
 
 @task
 def poll_accepted() -> dict[str, int]:
     """Cancel at the provider what nobody needs, and ask how accepted texts and calls ended; returns counts."""
     from reminders.channels.telephony import final_status
-    from reminders.cycle.reconcile import cancel_withdrawn, poll
+    from reminders.cycle.reconcile import cancel_at_provider, poll
     from reminders.store.evidence import Evidence
 
     provider = twilio()
     with ledger_db() as ledger:
-        cancelled = cancel_withdrawn(Evidence(ledger.connection), provider.cancel)
+        cancelled = cancel_at_provider(Evidence(ledger.connection), provider.cancel)
         return {**cancelled, **poll(ledger, provider.status, final_status, now())}
 
 

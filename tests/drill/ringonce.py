@@ -23,10 +23,10 @@ from reminders.channels.mail import Mailer
 from reminders.channels.telephony import Twilio, final_status
 from reminders.cycle.audit import Provider, audit
 from reminders.cycle.dispatch import Clock, HoldWatch, Send, dispatch
-from reminders.cycle.doubts import apply_events, settle
+from reminders.cycle.doubts import apply_events, look_up
 from reminders.cycle.extract import extract
 from reminders.cycle.preflight import preflight
-from reminders.cycle.reconcile import cancel_withdrawn, close_dead, poll
+from reminders.cycle.reconcile import cancel_at_provider, close_dead, poll
 from reminders.cycle.recovery import recover
 from reminders.errors import RemindersError
 from reminders.model import Channel
@@ -187,8 +187,8 @@ class Ringonce:
         evidence = Evidence(ledger.connection)
         close_dead(ledger, clock.now)
         apply_events(ledger, evidence, final_status, clock.now)
-        settle(ledger, evidence, twilio.listed, final_status, clock.now)
-        cancel_withdrawn(evidence, twilio.cancel)
+        look_up(ledger, evidence, twilio.listed, final_status, clock.now)
+        cancel_at_provider(evidence, twilio.cancel)
         poll(ledger, twilio.status, final_status, clock.now)
         recover(evidence, twilio.listed, SECRET, clock.now)
 

@@ -14,10 +14,10 @@ from reminders.addresses import secret_fingerprint
 from reminders.channels.mail import Mailer
 from reminders.channels.telephony import final_status
 from reminders.cycle.audit import Provider, audit
-from reminders.cycle.doubts import apply_events, settle
+from reminders.cycle.doubts import apply_events, look_up
 from reminders.cycle.extract import extract
 from reminders.cycle.preflight import preflight
-from reminders.cycle.reconcile import cancel_withdrawn, close_dead, poll
+from reminders.cycle.reconcile import cancel_at_provider, close_dead, poll
 from reminders.cycle.recovery import recover
 from reminders.failpoints import armed
 from reminders.model import Acceptance, Channel, Contact
@@ -160,8 +160,8 @@ class Practice:
         self.run(
             ("close_dead_attempts", lambda: close_dead(ledger(), scene.now)),
             ("resolve_doubts", lambda: apply_events(ledger(), evidence(), final_status, scene.now)),
-            ("resolve_doubts", lambda: settle(ledger(), evidence(), twilio.listed, final_status, scene.now)),
-            ("poll_accepted", lambda: cancel_withdrawn(evidence(), twilio.cancel)),
+            ("resolve_doubts", lambda: look_up(ledger(), evidence(), twilio.listed, final_status, scene.now)),
+            ("poll_accepted", lambda: cancel_at_provider(evidence(), twilio.cancel)),
             ("poll_accepted", lambda: poll(ledger(), twilio.status, final_status, scene.now)),
             ("recover", lambda: recover(evidence(), twilio.listed, SECRET, scene.now)),
         )

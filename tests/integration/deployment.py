@@ -84,7 +84,7 @@ class Deployment:
     def recovered(self) -> None:
         """The list settles, is read, and a cycle goes by it."""
         self.later(11 * MINUTE)
-        assert self.phones.reconcile()["open"] == 0
+        assert self.phones.reconcile()["lists_to_read"] == 0
         self.later()
         assert self.cycle() == []
 

@@ -11,8 +11,8 @@ from datetime import datetime
 from typing import Any
 
 from reminders.channels.telephony import Twilio, final_status
-from reminders.cycle.doubts import apply_events, settle
-from reminders.cycle.reconcile import cancel_withdrawn, close_dead, poll
+from reminders.cycle.doubts import apply_events, look_up
+from reminders.cycle.reconcile import cancel_at_provider, close_dead, poll
 from reminders.cycle.recovery import recover
 from reminders.model import Acceptance, Channel, Contact
 from reminders.store.evidence import Evidence
@@ -69,8 +69,8 @@ class Phones:
         return {
             **close_dead(ledger, now),
             **apply_events(ledger, evidence, final_status, now),
-            **settle(ledger, evidence, self.twilio.listed, final_status, now),
-            **cancel_withdrawn(evidence, self.twilio.cancel),
+            **look_up(ledger, evidence, self.twilio.listed, final_status, now),
+            **cancel_at_provider(evidence, self.twilio.cancel),
             **poll(ledger, self.twilio.status, final_status, now),
             **recover(evidence, self.twilio.listed, SECRET, now),
         }

@@ -109,7 +109,7 @@ def test_a_cycle_that_ran_while_the_list_was_read_has_not_gone_by_it(deployment:
         return listed
 
     found = recover(Evidence(scene.ledger.connection), slow, SECRET, begun_at)
-    assert found == {"open": 0, "found": 1}
+    assert found == {"lists_to_read": 0, "found": 1}
     with pytest.raises(HoldError, match="provider's list"):
         deployment.release()
 

@@ -190,7 +190,7 @@ def test_a_call_that_waits_at_the_provider_is_cancelled_with_its_appointment(
         # A reading of the book, by a cycle whose clock has not moved: the call is still queued.
         scene.at(scene.now + timedelta(seconds=1)).prepare()
         counts = phones.reconcile()
-        assert (counts["withdrawn"], counts["cancelled"]) == (1, 1)
+        assert (counts["to_cancel"], counts["cancelled"]) == (1, 1)
         assert phones.attempts() == [("cancelled", "cancelled_at_provider", True)]
         phones.network.advance(until_idle=True)
         assert phones.heard() == []
@@ -203,7 +203,7 @@ def test_a_call_that_rings_is_not_cancelled_by_the_book(scene: Scene) -> None:
         phones.at(scene.now + MINUTE)
         phones.reconcile()
         scene.changed(status="cancelled").prepare()
-        assert phones.reconcile()["withdrawn"] == 0
+        assert phones.reconcile()["to_cancel"] == 0
 
 
 AT = WEDNESDAY_2PM
@@ -211,7 +211,7 @@ DOUBT = {"channel": "sms", "address": PHONE, "intended_at": AT, "deadline_at": A
 
 
 def listed(provider_id: str, at: timedelta, address: str = PHONE, channel: Channel = Channel.SMS) -> Listed:
-    return Listed(channel, provider_id, address, AT + at, "sent", "")
+    return Listed(channel, provider_id, "sent", "", address, AT + at)
 
 
 def test_nothing_fits_a_doubt_of_a_time_that_may_be_forgotten() -> None:

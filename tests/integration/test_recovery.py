@@ -50,7 +50,7 @@ def test_nobody_releases_before_the_list_was_read_and_a_cycle_has_gone_by_it(dep
 
 def test_a_list_that_is_not_settled_is_not_read(deployment: Deployment) -> None:
     forgotten(deployment)
-    assert deployment.phones.reconcile()["open"] == 1
+    assert deployment.phones.reconcile()["lists_to_read"] == 1
 
 
 def test_a_list_that_cannot_be_read_to_its_end_lets_nobody_release(deployment: Deployment) -> None:
@@ -154,7 +154,7 @@ def test_a_second_loss_begins_the_recovery_anew(deployment: Deployment) -> None:
     scene = deployment.scene
     scene.ledger.begin_recovery("another loss", 300_000)
     deployment.later(2 * MINUTE)
-    assert deployment.phones.reconcile()["open"] == 1
+    assert deployment.phones.reconcile()["lists_to_read"] == 1
     [(recoveries,)] = scene.owner.execute("SELECT count(*) FROM reminders.recovery").fetchall()
     assert recoveries == 1
 

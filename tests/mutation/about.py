@@ -29,7 +29,7 @@ ABOUT = {
     r"books|open_cycle|place_hold|waiting_reminders|statement triage": "clauses_books break_lost overlap",
     r"unstage|read_book|open_appointments|last_cycle|close_cycle|invariants|overdue|to_review|attempts_|note_status":
         "clauses_cycle reconcile review break_lost",
-    r"event|doubt|looked_up|withdrawn|applied": "clauses_doubts doubts break_doubt operate_doubts",
+    r"event|doubt|looked_up|to_cancel|applied": "clauses_doubts doubts break_doubt operate_doubts",
     r"attempts_of_day|broken_promises": "clauses_audit audit break_audit",
     r"held|holds?_|_hold|drop|turn_down|release|rehears|suppress": "clauses_operate operate break_operator review",
     r"guards|excessive|definition|reserve": "preflight clauses_cycle break_roles row_guards",

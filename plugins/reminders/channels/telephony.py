@@ -268,7 +268,7 @@ class Twilio:
                 break
             if each.date_created >= since:
                 code = str(getattr(each, "error_code", None) or "")
-                found.append(Listed(channel, each.sid, each.to, each.date_created, str(each.status), code))
+                found.append(Listed(channel, each.sid, str(each.status), code, each.to, each.date_created))
         return found
 
     def _is_ours(self, channel: Channel, each: Any) -> bool:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
-from reminders.cycle.doubts import BEFORE_INTENT, LIST_SETTLES_IN, ListOf, matches, missing_of, proof
+from reminders.cycle.doubts import BEFORE_INTENT, LONGEST_FIT, ListOf, matches, missing_of, proof
 from reminders.cycle.reconcile import Final, Status
 from reminders.cycle.recovery import read_lists
 from reminders.errors import SendError
@@ -25,6 +25,7 @@ NO_SUCH_RESOURCE = "20404"  # Twilio's error dictionary
 MOST_FETCHED = 1_000
 DENIED = "contacts that the provider does not know"
 FOREIGN = "contacts that the ledger does not know"
+GUARDS = "guards are not as the migrations left them"
 
 
 @dataclass(frozen=True)
@@ -36,15 +37,15 @@ class Provider:
     final: Final
 
 
-@dataclass
+@dataclass(frozen=True)
 class Findings:
     """`in_both` contacts are in the ledger and in the list. `breaches` are promises broken, or contacts that one side
     has and the other has not; `unreadable` is what could not be asked about."""
 
-    in_both: int = 0
-    proved: int = 0
-    unreadable: int = 0
-    breaches: dict[str, int] = field(default_factory=dict)
+    in_both: int
+    proved: int
+    unreadable: int
+    breaches: dict[str, int]
 
 
 def audit(ledger: Ledger, provider: Provider, now: datetime) -> dict[str, object]:
@@ -55,39 +56,23 @@ def audit(ledger: Ledger, provider: Provider, now: datetime) -> dict[str, object
     """
     until_at = now.replace(hour=0, minute=0, second=0, microsecond=0)
     from_at = until_at - DAY
-    audited = AuditedLedger(ledger.connection)
-    findings = Findings(breaches=audited.broken_promises(from_at, now))
-    missing = ledger.missing_guards() + ledger.changed_guards()
-    if missing:
-        findings.breaches["guards are not as the migrations left them"] = len(missing)
+    audited, evidence = AuditedLedger(ledger.connection), Evidence(ledger.connection)
+    broken = {**audited.broken_promises(from_at, now), GUARDS: len(ledger.missing_guards() + ledger.changed_guards())}
     in_ledger = audited.attempts_of_day(from_at, until_at)
     listed = [each for each in read_lists(provider.list_of, from_at - BEFORE_INTENT) if each.created_at < until_at]
-    foreign = compare(ledger, in_ledger, listed, provider, now, findings)
-    if findings.breaches:
-        why = "; ".join(f"{breach}: {cases}" for breach, cases in sorted(findings.breaches.items()))
+    only_ledger, only_provider, in_both = sides(in_ledger, listed)
+    denied, unreadable = unknown_to_provider(only_ledger, provider.status_of)
+    proved, foreign = resolved(ledger, evidence, only_provider, provider.final, now)
+    found = {**broken, DENIED: denied, FOREIGN: len(foreign)}
+    breaches = {breach: cases for breach, cases in found.items() if cases}
+    if breaches:
+        why = "; ".join(f"{breach}: {cases}" for breach, cases in sorted(breaches.items()))
         audited.hold_everything(f"the audit of {from_at:%Y-%m-%d} found {why}", now)
         log.error("the audit of %s holds everything: %s", f"{from_at:%Y-%m-%d}", why)
     if foreign:
         since = min(each.created_at for each in foreign)
-        Evidence(ledger.connection).begin_recovery(f"{FOREIGN}: {len(foreign)}", "audit_ledger", since)
-    return asdict(findings)
-
-
-def compare(
-    ledger: Ledger,
-    in_ledger: Sequence[Row],
-    listed: Sequence[Listed],
-    provider: Provider,
-    now: datetime,
-    findings: Findings,
-) -> list[Listed]:
-    """Add to `findings` what the two sides know of each other's; returns the contacts that the ledger does not know."""
-    only_ledger, only_provider, findings.in_both = sides(in_ledger, listed)
-    denied, findings.unreadable = unknown_to_provider(only_ledger, provider.status_of)
-    findings.proved, foreign = resolved(ledger, Evidence(ledger.connection), only_provider, provider.final, now)
-    found = {DENIED: denied, FOREIGN: len(foreign)}
-    findings.breaches.update({breach: cases for breach, cases in found.items() if cases})
-    return foreign
+        evidence.begin_recovery(f"{FOREIGN}: {len(foreign)}", "audit_ledger", since)
+    return asdict(Findings(in_both, proved, unreadable, breaches))
 
 
 def resolved(
@@ -97,7 +82,7 @@ def resolved(
     missing = missing_of(evidence, listed)
     if not missing:
         return 0, []
-    doubts = evidence.doubtful(min(each.created_at for each in missing) - LIST_SETTLES_IN)
+    doubts = evidence.doubtful(min(each.created_at for each in missing) - LONGEST_FIT)
     found = matches(doubts, missing)
     # One at a time: of two proofs with one id the second is doubt still.
     for attempt_id, each in found.items():

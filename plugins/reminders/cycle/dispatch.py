@@ -135,6 +135,7 @@ class Deadline:
     at: datetime
 
     def is_past(self, clock: Clock) -> bool:
+        """Whether either clock is past it."""
         return clock.monotonic() > self.monotonic or clock.now() > self.at
 
 

@@ -9,10 +9,11 @@ import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
+from reminders.cycle.dispatch import LEASE
 from reminders.cycle.reconcile import Final, closing
 from reminders.errors import SendError
 from reminders.failpoints import reached
-from reminders.model import Channel, Listed
+from reminders.model import Channel, Listed, Reported
 from reminders.store.evidence import Evidence
 from reminders.store.ledger import Ledger
 from reminders.store.session import Row
@@ -24,6 +25,7 @@ ListOf = Callable[[Channel, datetime, str | None], Sequence[Listed]]
 
 # https://www.twilio.com/docs/glossary/what-is-a-sid: how the ids of texts and of calls begin.
 ID_KINDS: dict[str | None, tuple[str, ...]] = {"sms": ("SM", "MM"), "call": ("CA",)}
+# A run of reconcile_deliveries has two minutes: a report costs some milliseconds, a list a request or more.
 MOST_EVENTS = 1_000
 MOST_ASKED = 50
 # The provider's list lags; the ledger refuses a recovery whose list was read sooner (list_is_settled).
@@ -33,10 +35,13 @@ LOOKED_BACK = timedelta(hours=3)
 # The provider's clock and ours, and its times to the second.
 BEFORE_INTENT = timedelta(minutes=1)
 AFTER_DEADLINE = timedelta(minutes=5)
+# From an intent to a contact that can still be its own.
+LONGEST_FIT = LEASE + AFTER_DEADLINE
+# A report can overtake its contact's record; by then that was made, or its worker has died.
 EVENT_MAY_PRECEDE_ITS_RECORD = timedelta(minutes=15)
 
 
-def proof(attempt_id: int, each: Listed, final: Final) -> Row:
+def proof(attempt_id: int, each: Reported, final: Final) -> Row:
     """What the ledger records of a doubtful attempt whose contact the provider has."""
     outcome, reason = final(each.channel, each.status, each.code) or ("accepted", None)
     return {**closing(attempt_id, outcome, reason, each.status, each.code), "provider_id": each.provider_id}
@@ -73,7 +78,7 @@ def missing_of(evidence: Evidence, listed: Sequence[Listed]) -> list[Listed]:
     return [each for each in listed if each.provider_id in missing[each.channel]]
 
 
-def settle(ledger: Ledger, evidence: Evidence, list_of: ListOf, final: Final, now: datetime) -> dict[str, int]:
+def look_up(ledger: Ledger, evidence: Evidence, list_of: ListOf, final: Final, now: datetime) -> dict[str, int]:
     """Look up in the provider's list what is in doubt for long enough: how many were looked up, proved, unreadable."""
     counts = {"looked_up": 0, "proved": 0, "unreadable_lists": 0}
     doubts = evidence.doubtful(now - LOOKED_BACK)
@@ -139,13 +144,6 @@ def is_foreign(event: Row) -> bool:
     return event["reference"] is not None and is_another and is_a_contact and not event["is_found"]
 
 
-def reported(event: Row) -> Listed:
+def reported(event: Row) -> Reported:
     """An event of the inbox, whose attempt is known, as the provider's word on its contact."""
-    return Listed(
-        Channel(event["channel"]),
-        event["provider_id"],
-        "",
-        event["received_at"],
-        event["provider_status"],
-        event["provider_code"],
-    )
+    return Reported(Channel(event["channel"]), event["provider_id"], event["provider_status"], event["provider_code"])

@@ -12,14 +12,18 @@ from reminders.store.evidence import Evidence
 from reminders.store.ledger import Ledger
 from reminders.store.session import Row
 
+# Given a contact's channel and provider id: the provider's status and error code ("": none), or a `SendError`.
 Status = Callable[[Channel, str], tuple[str, str]]
+# Given the same, has the provider cancel the contact; a `SendError` when it does not.
 Cancel = Callable[[Channel, str], None]
+# Given a channel, a status and a code: the attempt's outcome and reason, or None while the contact has not ended.
 Final = Callable[[Channel, str, str], tuple[str, str] | None]
 MOST_POLLED = 500
 SENT_COUNTS_AS_DELIVERED_AFTER = timedelta(hours=2)
 
 
 def closing(attempt_id: int, outcome: str, reason: str | None, status: str = "", code: str = "") -> Row:
+    """What `Ledger.record` takes to end an attempt so, or to put it into doubt; the provider's id stays."""
     return {
         "attempt_id": attempt_id,
         "outcome": outcome,
@@ -73,14 +77,14 @@ def close_dead(ledger: Ledger, now: datetime) -> dict[str, int]:
     return moved
 
 
-def cancel_withdrawn(evidence: Evidence, cancel: Cancel) -> dict[str, int]:
+def cancel_at_provider(evidence: Evidence, cancel: Cancel) -> dict[str, int]:
     """Ask the provider to cancel what waits there and has been cancelled or moved in the book since.
 
     Returns how many were asked for, and how many it cancelled; the next poll sees what became of each.
     """
-    counts = {"withdrawn": 0, "cancelled": 0}
-    for attempt in evidence.withdrawn():
-        counts["withdrawn"] += 1
+    counts = {"to_cancel": 0, "cancelled": 0}
+    for attempt in evidence.to_cancel():
+        counts["to_cancel"] += 1
         try:
             reached("cancel", "before")
             cancel(Channel(attempt["channel"]), attempt["provider_id"])

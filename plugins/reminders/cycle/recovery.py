@@ -34,18 +34,18 @@ def recover(evidence: Evidence, list_of: ListOf, secret: bytes, now: datetime) -
 
     It proves no doubt: what is found may be what was forgotten (`doubts.matches`).
 
-    Returns how many recoveries are open, and how many contacts were found. Raises a leaf of `SendError` when the list
-    cannot be read to its end: it is read again the next time, and nothing is released before.
+    Returns how many lists are still to be read (0 or 1), and how many contacts were found. Raises a leaf of `SendError`
+    when the list cannot be read to its end: it is read again the next time, and nothing is released before.
     """
     lost = evidence.recovery()
     if not lost:
-        return {"open": 0, "found": 0}
+        return {"lists_to_read": 0, "found": 0}
     if now < lost["begun_at"] + LIST_SETTLES_IN:
-        return {"open": 1, "found": 0}
+        return {"lists_to_read": 1, "found": 0}
     missing = missing_of(evidence, read_lists(list_of, lost["missing_from"] - CLOCKS_MAY_DIFFER_BY))
     evidence.note_found(lost["recovery_id"], [as_found(each, secret) for each in missing])
     log.warning("recovery: the provider's list was read, %d contacts were missing from the ledger", len(missing))
-    return {"open": 0, "found": len(missing)}
+    return {"lists_to_read": 0, "found": len(missing)}
 
 
 def as_found(each: Listed, secret: bytes) -> Row:

@@ -27,6 +27,7 @@ class Evidence(Session):
             return self.rows("events_to_apply", most=most)
 
     def note_applied(self, events: Sequence[Row], now: datetime) -> None:
+        """These of `events` need not be looked at again."""
         with self.acting_as(DISPATCHER, "note_applied"):
             self.connection.execute(
                 statement("note_applied"),
@@ -54,10 +55,10 @@ class Evidence(Session):
             found = self.rows("missing_contacts", channel=channel.value, provider_ids=list(provider_ids))
         return {row["provider_id"] for row in found}
 
-    def withdrawn(self) -> list[Row]:
+    def to_cancel(self) -> list[Row]:
         """Contacts that have not left the provider and that nobody needs any more: attempt_id, channel, provider_id."""
         with self.acting_as(DISPATCHER):
-            return self.rows("withdrawn_attempts")
+            return self.rows("attempts_to_cancel")
 
     def begin_recovery(self, why: str, placed_by: str, missing_from: datetime) -> None:
         """Hold everything: the provider knows of contacts since `missing_from` that the ledger does not know."""

@@ -350,6 +350,7 @@ class Ledger(Session):
             }
 
     def note_status(self, attempt_id: int, provider_status: str, now: datetime) -> None:
+        """The provider said so of an accepted attempt, which has not ended; a status that is new is so since `now`."""
         with self.acting_as(DISPATCHER, "note_status"):
             self.connection.execute(
                 statement("note_status"),
