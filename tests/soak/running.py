@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
@@ -26,14 +27,14 @@ FOR_EVER = ExitStack()
 
 @contextmanager
 def remembering() -> Iterator[None]:
-    """What depends on its arguments alone is worked out once for all seasons; the product's warnings are not printed,
-    as each fault leads to some."""
+    """What depends on its arguments alone is worked out once for all seasons; what the product logs is not printed, as
+    each fault leads to some."""
     with ExitStack() as until_the_end:
         for module, name in PURE:
             remembered = lru_cache(maxsize=200_000)(getattr(module, name))
             until_the_end.enter_context(patch.object(module, name, remembered))
         before = logging.root.manager.disable
-        logging.disable(logging.WARNING)
+        logging.disable(logging.ERROR)
         until_the_end.callback(logging.disable, before)
         yield
 
@@ -57,8 +58,11 @@ def begin() -> None:
 
 
 def work(seed: int, days: int, until: int | None) -> Report:
-    """A season on the server of the whole run."""
-    return run_season(SharedServer(Path(os.environ[FOLDER_VARIABLE])), seed, days, until)[2]
+    """A season on the server of the whole run; one that an error has ended has failed, and the others go on."""
+    try:
+        return run_season(SharedServer(Path(os.environ[FOLDER_VARIABLE])), seed, days, until)[2]
+    except Exception:
+        return Report(failures={seed: traceback.format_exc()})
 
 
 def server_seconds(server: SharedServer) -> float:

@@ -353,3 +353,20 @@ def test_requests_carry_explicit_timeouts_and_never_follow_a_redirect() -> None:
 
     twilio(answer).text(CONTACT, NOW, lambda: None)
     assert seen == [{"connect": 5.0, "read": 15.0, "write": 15.0, "pool": 5.0}]
+
+
+@pytest.mark.parametrize("failing_page", [1, 2])
+@pytest.mark.parametrize("status", [401, 429, 500, 503])
+def test_a_list_of_which_a_page_cannot_be_read_is_none(status: int, failing_page: int) -> None:
+    pages = 0
+
+    def answer(_request: httpx.Request) -> httpx.Response:
+        nonlocal pages
+        pages += 1
+        if pages == failing_page:
+            return httpx.Response(status, json={"code": 20503, "message": "no", "status": status})
+        return httpx.Response(200, json={"messages": [], "next_page_uri": "/2010-04-01/next.json"})
+
+    with pytest.raises(SendError):
+        twilio(answer).listed(Channel.SMS, NOW, CONTACT.address)
+    assert pages == failing_page

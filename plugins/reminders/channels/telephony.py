@@ -251,8 +251,12 @@ class Twilio:
         to the second, and the newest of minutes may still be missing: the list lags.
         """
         filters = {"to": to} if to else {}
-        newest_first = self._resource(channel).stream(page_size=LIST_PAGE, **filters)
-        found: list[Listed] = _asked(lambda: self._read_list(channel, newest_first, since))
+
+        def read() -> list[Listed]:
+            # Twilio's package asks for the first page here, and for the others in the loop.
+            return self._read_list(channel, self._resource(channel).stream(page_size=LIST_PAGE, **filters), since)
+
+        found: list[Listed] = _asked(read)
         return found
 
     def _resource(self, channel: Channel) -> Any:
