@@ -13,7 +13,7 @@ import httpx
 from local.sample_book import fictional_numbers
 from reminders.channels.mail import Mailer
 from reminders.channels.telephony import Twilio, final_status
-from reminders.cycle.doubts import settle
+from reminders.cycle.doubts import look_up
 from reminders.cycle.reconcile import close_dead, poll
 from reminders.model import Acceptance, Channel, Contact
 from reminders.store.evidence import Evidence
@@ -136,7 +136,7 @@ class Line(Scene):
         """A run of reconcile_deliveries, as far as it is about attempts."""
         twilio = self.twilio(self.network.http_port)
         close_dead(self.ledger, self.now)
-        settle(self.ledger, Evidence(self.ledger.connection), twilio.listed, final_status, self.now)
+        look_up(self.ledger, Evidence(self.ledger.connection), twilio.listed, final_status, self.now)
         poll(self.ledger, twilio.status, final_status, self.now)
 
     def recovered(self, channel: Channel) -> None:
