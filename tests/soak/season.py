@@ -172,6 +172,7 @@ class Season:
         if at.hour == AUDIT_HOUR and self._audited_on != at.date() and not self.is_scheduler_down:
             self._audited_on = at.date()
             self.deployment.audited()
+            self._see_what_struck()
         if len(self.deployment.network.asked) > asked and not self.is_scheduler_down:
             self._reconcile(self.now + SOON)
 
@@ -180,6 +181,7 @@ class Season:
         self.deployment.clock.set(at)
         self.deployment.receive_callbacks()
         self.deployment.reconciled(0)
+        self._see_what_struck()
 
     def _look_ahead(self) -> None:
         row = self.deployment.owner.execute(NEXT, {"now": self.now}).fetchone()
