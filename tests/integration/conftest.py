@@ -10,9 +10,10 @@ import pytest
 
 from reminders.operate import run
 from reminders.store.ledger import Ledger
-from tests.databases import SharedServer, TestDatabase
+from tests.databases import SharedServer, TestDatabase, fill_ledger
 from tests.integration import phones
 from tests.integration.deployment import Deployment
+from tests.integration.practice import lives
 from tests.integration.rows import Rows, placed
 from tests.integration.scene import SECRET, WEDNESDAY_2PM, Scene
 
@@ -31,6 +32,16 @@ def rows(placed_owner: Any) -> Iterator[Rows]:
     """Rows as they look, placed there by the test and taken back at its end."""
     with placed_owner.transaction(force_rollback=True):
         yield Rows(placed_owner)
+
+
+@pytest.fixture(scope="module")
+def practice(shared_server: SharedServer) -> Iterator[Any]:
+    """The superuser's connection to a ledger that lives; its tests roll back what they do."""
+    with shared_server.database(shared_server.template("ledger_template", fill_ledger)) as database:
+        owner = database.connect()
+        app, watching = (Ledger(database.connect("reminders_app")) for _ in range(2))
+        lives(Scene(owner, app, watching))
+        yield owner
 
 
 @pytest.fixture

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import psycopg
 import pytest
 
-from reminders.store.ledger import Ledger
-from tests.databases import SharedServer, fill_ledger
 from tests.integration.careless import NOW, PLANNED, PLANNED_ADDRESS, Statements, attempt, call, lock
-from tests.integration.scene import HOUR, WEDNESDAY_2PM, Scene
-from tests.integration.test_row_guards import DISPATCHER, lives, refusal
+from tests.integration.scene import HOUR, WEDNESDAY_2PM
+from tests.integration.test_row_guards import DISPATCHER, refusal
 
 Connection = psycopg.Connection[Any]
 
@@ -20,16 +17,6 @@ UNGUARDED = ("SET LOCAL session_replication_role = replica",)
 GUARDED = ("SET LOCAL session_replication_role = origin",)
 PLANNED_TEXT = "appointment_id = 'planned' AND step = 2"
 TOMORROW = f"'{WEDNESDAY_2PM + 24 * HOUR}'"
-
-
-@pytest.fixture(scope="module")
-def practice(shared_server: SharedServer) -> Iterator[Connection]:
-    """The superuser's connection to a ledger that lives, in which one text is planned."""
-    with shared_server.database(shared_server.template("ledger_template", fill_ledger)) as database:
-        owner = database.connect()
-        app, watching = (Ledger(database.connect("reminders_app")) for _ in range(2))
-        lives(Scene(owner, app, watching))
-        yield owner
 
 
 def as_it_looks(*statements: str) -> Statements:

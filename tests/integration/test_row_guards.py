@@ -5,17 +5,13 @@ What the drills of `make chaos` notice or not depends on the code of today; a ro
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 import pytest
 
-from reminders.model import Acceptance
 from reminders.store.guards import CONSTRAINTS, ROLES, TRIGGERS, UNIQUE_INDEXES
-from reminders.store.ledger import Ledger
-from tests.databases import SharedServer, fill_ledger
 from tests.integration.careless import (
     AT_TEN_IN_THE_EVENING,
     EVENT,
@@ -38,7 +34,7 @@ from tests.integration.careless import (
     reminder,
     removal,
 )
-from tests.integration.scene import EMAIL_IS_DUE, HOUR, MINUTE, WEDNESDAY_2PM, Booked, Scene
+from tests.integration.scene import EMAIL_IS_DUE, MINUTE, WEDNESDAY_2PM
 
 Connection = psycopg.Connection[Any]
 
@@ -291,36 +287,6 @@ EFFECTS = [
         without=(0,),
     ),
 ]
-
-
-def text(appointment: str, number: int, starts_at: Any = WEDNESDAY_2PM + 24 * HOUR) -> Booked:
-    return Booked(starts_at, appointment, client_email=None, client_phone=f"+4420794600{number:02d}")
-
-
-def lives(scene: Scene) -> None:
-    """A practice's texts: one that the gate has held, ten on their way, one delivered, one planned."""
-    scene.has_gap = True
-    scene.at(WEDNESDAY_2PM).booked(text("held", 30, WEDNESDAY_2PM + 22 * HOUR)).cycle()
-    scene.has_gap = False
-    scene.answer = lambda contact: Acceptance(f"open-{contact.attempt_id}", "queued")
-    scene.at(scene.now + 5 * MINUTE).booked(*(text(f"open-{i}", i) for i in range(10))).cycle()
-    scene.answer = None
-    scene.at(scene.now + 5 * MINUTE).booked(text("delivered", 20)).cycle()
-    scene.at(PLANNED_AT).booked(text("planned", 21)).prepare()
-    found = {name: state for (name, step), (state, _) in scene.states().items() if step == 2}
-    assert found == {
-        "held": "held", "delivered": "delivered", "planned": "pending", **{f"open-{i}": "accepted" for i in range(10)},
-    }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def practice(shared_server: SharedServer) -> Iterator[Connection]:
-    """The superuser's connection to a ledger that lives. Each proof is rolled back, and the guard is there again."""
-    with shared_server.database(shared_server.template("ledger_template", fill_ledger)) as database:
-        owner = database.connect()
-        app, watching = (Ledger(database.connect("reminders_app")) for _ in range(2))
-        lives(Scene(owner, app, watching))
-        yield owner
 
 
 def refusal(connection: Connection, role: str, statements: Statements) -> str | None:

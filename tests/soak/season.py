@@ -59,7 +59,7 @@ SELECT (SELECT is_good FROM reminders.cycle ORDER BY started_at DESC, logical_da
         WHERE ended_at IS NULL AND state = 'pending' AND due_at <= %(now)s
           AND (deferred_for IS NULL OR deferred_for IN ('refused_by_guard', 'wait_for_book'))) AS left_over,
        (SELECT count(*) FROM reminders.attempt
-        WHERE ended_at IS NULL AND state = 'sending' AND deadline_at < %(now)s) AS forgotten"""
+        WHERE ended_at IS NULL AND state = 'sending' AND deadline_at < %(now)s) AS past_deadline"""
 KEYS = """
 SELECT account_id, appointment_id, slot_at, step FROM reminders.reminder
 WHERE slot_at BETWEEN %(now)s AND %(now)s + interval '6 days'"""
@@ -356,10 +356,10 @@ class Season:
         """Why the deployment is not back to normal; empty when it is."""
         row = self.deployment.owner.execute(NORMAL, {"now": self.now}).fetchone()
         assert row is not None
-        is_good, left_over, forgotten = row
+        is_good, left_over, past_deadline = row
         wrong = [] if is_good else ["the last cycle is not good"]
         wrong += [f"{left_over} reminders are ready and do not go"] if left_over else []
-        wrong += [f"{forgotten} attempts are past their deadline"] if forgotten else []
+        wrong += [f"{past_deadline} attempts are past their deadline"] if past_deadline else []
         missing = self._missing()
         return wrong + ([f"{len(missing)} due reminders are not in the ledger: {missing[:3]}"] if missing else [])
 
