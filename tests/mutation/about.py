@@ -22,7 +22,8 @@ ABOUT = {
     r"moves_forward": "clauses_attempt",
     r"intend|lock_for_intent": "clauses_intent since_the_plan races one_line break_twice pace fence",
     r"contacted_once|made_once|open_call|provider_id": "row_guards stops races since_the_plan one_line break_twice",
-    r"recover|rebuild|found|listed|identity|missing_contacts": "clauses_recovery clauses_loss recovery break_recovery preflight",
+    r"recover|rebuild|found|listed|identity|list_proves|may_have|could_be|called_off|missing_contacts":
+        "clauses_recovery clauses_loss recovery break_recovery preflight",
     r"plan_contacts": "clauses_plan pace one_line review operate",
     r"read_batch|note_refusal|read_contacts|read_holds|read_wordings": "clauses_words stops one_line",
     r"stage_merge|merge_ledger": "clauses_merge break_lost cancellation ladder_rows",
