@@ -34,8 +34,10 @@ APT_INSTALL = DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install
 bench: $(READY)  ## how fast, as ratios (FULL=1: also with 5,000,000 reminders in the ledger)
 	@PYTHONPATH=plugins exec $(BIN)/python -m tests.bench $(if $(FULL),--full)
 
+# Its folders by name: only of those that it is given does a pytest with workers read the conftest.py, which prints and
+# records. Tests that share real processes are a group, for one worker.
 chaos: $(READY)  ## every guard taken away in turn, and every fault at every point of input and output, on every channel
-	$(BIN)/python -m pytest -n $(WORKERS) -m chaos tests
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m chaos tests/chaos tests/faults tests/kills tests/soak
 
 soak: $(READY)  ## seasons of random faults on a virtual clock (SEEDS=n; SEED=n and UNTIL=days replay one)
 	@PYTHONPATH=plugins exec $(BIN)/python -m tests.soak $(if $(SEEDS),--seeds $(SEEDS)) \

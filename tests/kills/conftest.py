@@ -12,11 +12,14 @@ from reminders.store.ledger import Ledger
 from tests.databases import TestDatabase
 from tests.integration.scene import WEDNESDAY_2PM
 from tests.kills.line import Line
-from tests.kills.paths import Paths, table
+from tests.kills.paths import Paths, counts, table
 from tests.kills.proxy import Proxy
+from tests.runs import record
 from tests.simulator.client import Simulator
 
 WIDTH = 150
+FOLDER = "tests/kills"
+WHAT = f"processes killed, networks cut after every byte, a full disk (`{FOLDER}`): how often each path was reached"
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +45,13 @@ def line(ledger: TestDatabase) -> Iterator[Line]:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    printed = table(report for found in terminalreporter.stats.values() for report in found)
-    if printed is not None:
-        Console(width=WIDTH).print(printed)
+    reports = [report for found in terminalreporter.stats.values() for report in found]
+    printed = table(reports)
+    if printed is None:
+        return
+    Console(width=WIDTH).print(printed)
+    times = counts(reports)
+    # Only all the tests together reach every path.
+    if all(times.values()):
+        failed = sum(f"{FOLDER}/" in report.nodeid for report in terminalreporter.stats.get("failed", []))
+        record("kills", WHAT, {"tests that failed": failed, **times})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from typing import Any
 
@@ -60,21 +60,35 @@ class Paths:
         assert times > 0, f"the fault did not reach what it is for: {path}"
 
 
+def counts(reports: Iterable[Any]) -> dict[str, int]:
+    """How often each path was reached, by what happened and in that order; 0 where no test noted it."""
+    times = dict.fromkeys((path.value for path in Path), 0)
+    for path, found, _ in noted(reports):
+        times[path] += found
+    return times
+
+
 def table(reports: Iterable[Any]) -> Table | None:
     """A row for each path: how often it was reached, and by which tests. None when no test noted any."""
-    times: dict[str, int] = defaultdict(int)
+    reports = list(reports)
+    times = counts(reports)
     tests: dict[str, dict[str, None]] = defaultdict(dict)
-    for report in reports:
-        for key, value in getattr(report, "user_properties", ()):
-            if key == PROPERTY and report.when == "call":
-                times[value[0]] += value[1]
-                tests[value[0]][report.location[2].removeprefix("test_").partition("[")[0].replace("_", " ")] = None
-    if not times:
+    for path, _, test in noted(reports):
+        tests[path][test.removeprefix("test_").partition("[")[0].replace("_", " ")] = None
+    if not tests:
         return None
     printed = Table("rare path", title="what the faults reached", show_lines=True)
     printed.add_column("times", justify="right")
     printed.add_column("by")
-    for path in Path:
+    for path, found in times.items():
         by = "\n".join(tests[path]) or "its tests were not run"
-        printed.add_row(path.value, str(times[path]), by, style=None if times[path] else "dim")
+        printed.add_row(path, str(found), by, style=None if found else "dim")
     return printed
+
+
+def noted(reports: Iterable[Any]) -> Iterator[tuple[str, int, str]]:
+    """What the tests noted: path, times, and the test's name."""
+    for report in reports:
+        for key, value in getattr(report, "user_properties", ()):
+            if key == PROPERTY and report.when == "call":
+                yield value[0], value[1], report.location[2]

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -56,6 +56,8 @@ JOIN reminders.contact_member m USING (contact_id) JOIN reminders.reminder r USI
 """
 DISPATCHING = "SELECT id FROM task_instance WHERE task_id = 'dispatch' AND state = 'running'"
 HOLDS = "SELECT scope, scope_value, why FROM reminders.hold WHERE released_at IS NULL"
+# As after the time in which Airflow gives up a run.
+RUN_IS_OVER = "UPDATE dag_run SET start_date = start_date - interval '11 minutes' WHERE run_id = '{run_id}'"
 
 
 @dataclass
@@ -116,6 +118,22 @@ class Street:
                 self.calling()
                 until_the_end.enter_context(self.locked(NO_RECORD))
             yield self.waiting_in(RECORDING)
+
+    @contextmanager
+    def stood_still(self, held: AbstractContextManager[psutil.Process]) -> Iterator[psutil.Process]:
+        """The machine was suspended, say: the task that is held, and its supervisor, stand still until the end.
+
+        What held it is over by then: Airflow gives the run up, and the next one goes. Yields the task.
+        """
+        with ExitStack() as until_woken:
+            with held as task:
+                run = self.running()
+                # The task wakes first.
+                for each in (task.parent(), task):
+                    until_woken.enter_context(stopped(each))
+            self.deployment.change("airflow", RUN_IS_OVER.format(run_id=run.run_id))
+            assert self.deployment.by_hand().state == "success"
+            yield task
 
     @contextmanager
     def locked(self, statement: str) -> Iterator[None]:

@@ -18,22 +18,21 @@ from local.ports import Ports
 from reminders.model import Channel
 from tests.acceptance.conftest import deployed
 from tests.kills.paths import Path, Paths
-from tests.kills.street import Street, stopped
+from tests.kills.street import Street, is_alive, stopped
 
-pytestmark = pytest.mark.chaos
+pytestmark = [pytest.mark.chaos, pytest.mark.xdist_group("processes")]
 
 # A machine that does other things too.
 PATIENCE = 600.0
 # Cycles follow each other within a minute here, and the pace is one of five minutes.
 NO_PACE = "UPDATE reminders.account_policy SET call_pace = 1000"
-# As after the time in which Airflow gives up a task that it hears nothing of, a scheduler, or a run.
+# As after the time in which Airflow gives up a task that it hears nothing of, or a scheduler.
 NO_HEARTBEAT = """
 UPDATE task_instance SET last_heartbeat_at = last_heartbeat_at - interval '10 minutes'
 WHERE task_id = 'dispatch' AND state = 'running'"""
 NO_SCHEDULER = """
 UPDATE job SET latest_heartbeat = latest_heartbeat - interval '10 minutes'
 WHERE job_type = 'SchedulerJob' AND state = 'running'"""
-RUN_IS_OVER = "UPDATE dag_run SET start_date = start_date - interval '11 minutes' WHERE run_id = '{run_id}'"
 TRIES = "SELECT max(try_number) FROM task_instance WHERE task_id = 'dispatch' AND run_id = '{run_id}'"
 IN_A_TRANSACTION = """
 SELECT client_port FROM pg_stat_activity WHERE datname = 'airflow' AND state <> 'idle'"""
@@ -156,7 +155,7 @@ def test_a_dispatch_that_runs_twice_at_once_after_its_scheduler_was_killed_calls
         with stopped(task.parent()):
             airflow.start_again("scheduler")
             street.deployment.wait_for("the other's calls", lambda: sum(street.times(due)) > 1)
-            paths.reached(Path.DISPATCHED_TWICE_AT_ONCE, int(task.is_running()))
+            paths.reached(Path.DISPATCHED_TWICE_AT_ONCE, int(is_alive(task)))
             until_released.close()
             street.deployment.wait_for("the first's record", lambda: street.attempts(due)["sending"] == 0)
     street.ended(run)
@@ -207,14 +206,8 @@ def test_without_the_api_server_a_task_records_its_call_and_stops_within_seconds
 def test_a_task_that_stood_still_past_its_lease_before_the_socket_contacts_nobody_when_it_wakes(
     street: Street, paths: Paths
 ) -> None:
-    """The machine was suspended, say: the task and its supervisor. Meanwhile the run is given up, and another goes."""
     due = street.book(Channel.CALL, 2)
-    with ExitStack() as until_woken:
-        with street.before_the_socket() as task:
-            run = street.running()
-            until_woken.enter_context(stopped(task.parent()))
-            until_woken.enter_context(stopped(task))
-        another_cycle(street, run.run_id)
+    with street.stood_still(street.before_the_socket()) as task:
         assert sorted(street.times(due)) == [0, 1], "the cycle meanwhile has the one who was not yet on his way"
         street.deployment.wait_for("the end of the lease", lambda: lease_is_over(street))
         assert street.deployment.by_hand("reconcile_deliveries").state == "success"
@@ -229,29 +222,18 @@ def test_a_task_that_stood_still_past_its_lease_records_what_the_provider_answer
     street: Street, paths: Paths
 ) -> None:
     due = street.book(Channel.CALL, 2)
-    with ExitStack() as until_woken:
-        with street.at_the_provider() as task:
-            run = street.running()
-            supervisor = until_woken.enter_context(stopped(task.parent()))
-            until_woken.enter_context(stopped(task))
-        another_cycle(street, run.run_id)
+    with street.stood_still(street.at_the_provider()) as task:
         assert street.times(due) == [1, 1]
         street.settle()
         assert street.attempts(due)["in_doubt"] == 1
-        # The task first: its supervisor would end it.
+        # The task alone: its supervisor would end it.
         task.send_signal(signal.SIGCONT)
         street.deployment.wait_for("its record", lambda: street.attempts(due)["in_doubt"] == 0)
         paths.reached(Path.RECORDED_PAST_LEASE, 1)
-        assert supervisor.status() == psutil.STATUS_STOPPED
+        assert task.parent().status() == psutil.STATUS_STOPPED
     street.gone(task)
     street.back_to_normal(Channel.CALL)
     street.judge()
-
-
-def another_cycle(street: Street, run_id: str) -> None:
-    """Airflow gives the run up, and runs the next one."""
-    street.deployment.change("airflow", RUN_IS_OVER.format(run_id=run_id))
-    assert street.deployment.by_hand().state == "success"
 
 
 def lease_is_over(street: Street) -> bool:

@@ -35,3 +35,10 @@ def test_without_being_asked_a_tool_records_nothing(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("RECORD", "1")
     record("a tool", "a run", {"found": 1})
     assert (tmp_path / "runs" / "a tool.json").exists()
+
+
+def test_make_chaos_names_each_folder_whose_tests_it_is_for() -> None:
+    tests = ROOT.glob("tests/*/test_*.py")
+    marked = {str(test.parent.relative_to(ROOT)) for test in tests if re.search(r"mark\.chaos", test.read_text())}
+    [named] = re.findall(r"-m chaos (.+)", (ROOT / "Makefile").read_text())
+    assert set(named.split()) == marked
