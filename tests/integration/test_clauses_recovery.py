@@ -47,7 +47,7 @@ NEW = {
     "as it is": ({}, {1, 2}),
     "a confirmed visit": ({"visit": {"status": "confirmed"}}, {1, 2}),
     "a visit that is on": ({"visit": {"status": "booked"}}, set()),
-    "rungs of another reading": ({"rung": {"logical_date": NOW - MINUTE}}, set()),
+    "another reading": ({"visit": {"logical_date": NOW - MINUTE}, "rung": {"logical_date": NOW - MINUTE}}, set()),
     "a cycle has gone by the list": ({"recovery": {"taken_at": NOW}}, set()),
     "no contact was found": ({"found": None}, {1}),
     "a call was found": ({"found": {"channel": "call"}}, {1}),
@@ -205,12 +205,12 @@ LATE_AT = NOW.replace(hour=3) - HOUR
 @pytest.mark.parametrize("channel", ["sms", "email"])
 def test_an_attempt_is_put_back_whole(rows: Rows, channel: str, is_known: bool) -> None:
     address = MAILBOX if channel == "email" else HERE
-    rows.staged(zone="America/New_York", phone_country="FR")
     for other in ({"logical_date": NOW - MINUTE}, {"account_id": "vet"}, {"appointment_id": "another"}):
         rows.staged(**{"zone": "Asia/Tokyo", "phone": "+81", "email": "another", "phone_country": "JP", **other})
+    rows.staged(zone="America/New_York", phone_country="FR")
     waits = {"channel": channel, "deferred_for": "wait_for_gap", "not_before_at": NOW + HOUR, "address_hash": address}
     ids = [rows.reminder(**waits), rows.reminder(appointment_id="second", slot_at=VISIT + HOUR, **waits)]
-    rows.reminder(appointment_id="third", **waits)
+    rows.reminder(appointment_id="third", slot_at=VISIT + 2 * HOUR, **waits)
     provider_id, status = ("SM1", "sent") if is_known else (None, None)
     rows.ask(PUT_BACK, channel=channel, address=address, ids=ids, at=LATE_AT, provider_id=provider_id, status=status)
 
