@@ -204,14 +204,18 @@ class Street:
             close_dead(Ledger(connection), datetime.now(UTC) + LEASE)
 
     def start_again_what_died(self) -> list[str]:
-        """What keeps services running does so; returns their names."""
-        airflow = self.deployment.airflow
-        dead = [name for name, process in airflow.processes.running.items() if process.poll() is not None]
-        for name in dead:
-            airflow.processes.kill(name)
-        if dead:
-            airflow.start_again(*dead)
-        return dead
+        """What keeps services running does so, until none is dead; returns their names."""
+        airflow, started = self.deployment.airflow, list[str]()
+        deadline = time.monotonic() + self.deployment.patience
+        while dead := [name for name, process in airflow.processes.running.items() if process.poll() is not None]:
+            assert time.monotonic() < deadline, f"these die again and again: {dead}"
+            for name in dead:
+                airflow.processes.kill(name)
+            started += dead
+            # Others may die meanwhile of the same.
+            with suppress(ProcessDied):
+                airflow.start_again(*dead)
+        return started
 
     def ended(self, run: Run) -> Run:
         """The run when it has ended, whatever of Airflow dies meanwhile."""

@@ -257,6 +257,8 @@ class Deployment(Ringonce):
                 sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(self._copy, sql.Identifier(self.database.name))
             )
         self.copied_at = self.clock.now
+        # By what there is, and not by the time: a cycle of the same moment may come after the copy.
+        self._witnessed = (len(self.merged), len(self.good_at), dict(self.opted_out_at))
 
     def restore_ledger(self) -> None:
         """Put the copy in the database's place; what was witnessed since is what the ledger cannot know."""
@@ -265,10 +267,9 @@ class Deployment(Ringonce):
             name = sql.Identifier(self.database.name)
             admin.execute(sql.SQL("DROP DATABASE {}").format(name))
             admin.execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(self._copy, name))
-        since, self.copied_at = self.copied_at, None
-        self.merged = [reading for reading in self.merged if reading.read_at <= since]
-        self.good_at = [at for at in self.good_at if at <= since]
-        self.opted_out_at = {number: at for number, at in self.opted_out_at.items() if at <= since}
+        self.copied_at = None
+        merged, good, self.opted_out_at = self._witnessed
+        self.merged, self.good_at = self.merged[:merged], self.good_at[:good]
         self.batches.clear()
 
     @property
