@@ -48,14 +48,15 @@ def put(table: str, **columns: Any) -> Act:
     return lambda rows: rows.put(table, **columns)
 
 
-def ceilings(*full: tuple[str, str, Any]) -> Act:
-    """These days' contacts are all used; those of other accounts, channels and days are not."""
+def ceilings(*full: tuple[str, str, Any], one_left: tuple[str, str, Any] | None = None) -> Act:
+    """These days' contacts are all used, or all but one; those of other accounts, channels and days are not."""
 
     def act(rows: Rows) -> None:
         for account in ("*", "clinic", "vet"):
             for channel in ("sms", "call"):
                 for day in (TODAY, TODAY - DAY):
-                    used = 9 if (account, channel, day) in full else 0
+                    of = (account, channel, day)
+                    used = 9 if of in full else 8 if of == one_left else 0
                     rows.put(
                         "daily_ceiling", account_id=account, channel=channel, day=day, contact_count=used, ceiling=9
                     )
@@ -142,9 +143,7 @@ def test_each_ceiling_is_kept_within_a_group(rows: Rows, ceiling_of: str) -> Non
     for contact_id, address in ((1, HERE), (2, ELSEWHERE)):
         planned(rows, contact_id, {"address_hash": address}, address_hash=address)
         staged(rows, contact_id, phone_hash=address)
-    for account in ("*", "clinic"):
-        used = 8 if account == ceiling_of else 0
-        rows.put("daily_ceiling", account_id=account, channel="sms", day=TODAY, contact_count=used, ceiling=9)
+    ceilings(one_left=(ceiling_of, "sms", TODAY))(rows)
     assert intend(rows, 1, 2) == [1]
 
 

@@ -209,8 +209,9 @@ def test_an_attempt_is_put_back_whole(rows: Rows, channel: str, is_known: bool) 
         rows.staged(**{"zone": "Asia/Tokyo", "phone": "+81", "email": "another", "phone_country": "JP", **other})
     rows.staged(zone="America/New_York", phone_country="FR")
     waits = {"channel": channel, "deferred_for": "wait_for_gap", "not_before_at": NOW + HOUR, "address_hash": address}
-    ids = [rows.reminder(**waits), rows.reminder(appointment_id="second", slot_at=VISIT + HOUR, **waits)]
     rows.reminder(appointment_id="third", slot_at=VISIT + 2 * HOUR, **waits)
+    rows.staged(appointment_id="third", zone="Asia/Tokyo")
+    ids = [rows.reminder(**waits), rows.reminder(appointment_id="second", slot_at=VISIT + HOUR, **waits)]
     provider_id, status = ("SM1", "sent") if is_known else (None, None)
     rows.ask(PUT_BACK, channel=channel, address=address, ids=ids, at=LATE_AT, provider_id=provider_id, status=status)
 

@@ -1,4 +1,4 @@
-"""What has been found: a line for each mutant while the work goes on, and the totals that are kept with the project."""
+"""What has been found: a line for each mutant while the work goes on, and the totals for docs/guarantees.md."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from tests.mutation.mutants import Mutant
 from tests.mutation.verdicts import Verdict
 
 HERE = Path(__file__).resolve().parent
-COUNTS, SURVIVORS = HERE / "counts.json", HERE / "survivors.toml"
+SURVIVORS = HERE / "survivors.toml"
+LIVING = "alive, each with a reason in `survivors.toml`"
 WORK = HERE.parents[1] / ".local" / "mutation"
 
 NOTICED = ("killed", "hung")
@@ -42,24 +43,12 @@ class Results:
         self.path.unlink(missing_ok=True)
 
 
-def totals(mutants: Iterable[Mutant], found: dict[str, Verdict]) -> dict[str, dict[str, int]]:
-    """By the kind of what was changed: how many mutants, how many a test noticed, how many live."""
-    counted: dict[str, dict[str, int]] = {}
-    for mutant in mutants:
-        verdict = found[mutant.name]
-        if verdict.outcome == "impossible":
-            continue
-        kind = counted.setdefault(mutant.kind, {"mutants": 0, "killed": 0, "survivors": 0})
-        kind["mutants"] += 1
-        kind["killed" if verdict.outcome in NOTICED else "survivors"] += 1
-    return dict(sorted(counted.items()))
-
-
-def write_totals(target: str, counted: dict[str, dict[str, int]]) -> None:
-    """Into counts.json, beside the other target's."""
-    known = json.loads(COUNTS.read_text()) if COUNTS.exists() else {}
-    known[target] = counted
-    COUNTS.write_text(json.dumps(dict(sorted(known.items())), indent=2) + "\n")
+def totals(mutants: Iterable[Mutant], found: dict[str, Verdict]) -> dict[str, int]:
+    """How many mutants there are that the database takes, how many a test noticed, how many live."""
+    outcomes = [found[mutant.name].outcome for mutant in mutants]
+    tried = [outcome for outcome in outcomes if outcome != "impossible"]
+    noticed = sum(outcome in NOTICED for outcome in tried)
+    return {"mutants": len(tried), "noticed by a test": noticed, LIVING: len(tried) - noticed}
 
 
 def survivors() -> list[dict[str, str]]:

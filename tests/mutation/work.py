@@ -16,10 +16,11 @@ from tests.mutation.mutants import REPLACED, Mutant, numbered
 from tests.mutation.named import statement_mutants
 from tests.mutation.places import HERE
 from tests.mutation.python import write_mutants
-from tests.mutation.results import WORK, Results, survivors, totals, write_totals
+from tests.mutation.results import WORK, Results, survivors, totals
 from tests.mutation.selection import Selection, users_in
 from tests.mutation.trials import LEDGER, Trials
 from tests.mutation.verdicts import Verdict
+from tests.runs import record
 
 # Where a test may notice a mutant.
 TESTS = {
@@ -29,6 +30,10 @@ TESTS = {
         *(f"tests/integration/test_{name}.py" for name in ("failing_channel", "overlap", "pace", "preflight")),
         *(f"tests/integration/test_{name}.py" for name in ("break_edges", "break_lost", "reconcile", "stops")),
     ),
+}
+RUNS = {
+    "sql": "each clause of the SQL left out, each line of the state machine changed (`tests/mutation`)",
+    "python": "each line and constant of the Python that decides changed (`tests/mutation`)",
 }
 # A trial may take so many times what its tests took by themselves, on a machine that others use too.
 PATIENCE, AT_LEAST_SECONDS = 4, 45
@@ -153,5 +158,5 @@ def _report(target: str, mutants: list[Mutant], results: Results) -> int:
     unexplained = [name for name in living if name not in explained]
     print(f"{len(names)} mutants, {len(missing)} not judged, {len(living)} survivors, {len(unexplained)} unexplained")
     if not missing:
-        write_totals(target, totals(mutants, results.found))
+        record(f"mutants-{target}", RUNS[target], totals(mutants, results.found))
     return 1 if missing or unexplained else 0
