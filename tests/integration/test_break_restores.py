@@ -7,11 +7,15 @@ from datetime import timedelta
 import pytest
 
 from reminders.errors import HoldError
-from tests.integration.deployment import ADA, VISIT, Deployment
-from tests.integration.scene import HOUR, MINUTE, WEDNESDAY_2PM, Booked
+from tests.integration.deployment import ADA, FAR, VISIT, Deployment
+from tests.integration.scene import HOUR, MINUTE, WEDNESDAY_2PM, Booked, clients
 
 WIDE_CAPS = "UPDATE reminders.account_policy SET phone_gap = '1 minute', phone_daily_cap = 9, phone_weekly_cap = 9"
 DAY = timedelta(days=1)
+BELIEVE_THE_BOOK = """
+UPDATE reminders.hold SET released_at = reminders.ledger_clock(), released_by = 'Ana'
+WHERE scope = 'book' AND released_at IS NULL
+"""
 
 
 def texted_and_forgotten(deployment: Deployment) -> None:
@@ -51,3 +55,23 @@ def test_a_reminder_that_expired_while_nobody_could_read_the_list_is_put_back_al
     deployment.recovered()
     deployment.release()
     assert deployment.scene.states()["ada", 2] == ("unknown", "forgotten")
+
+
+def test_a_book_that_lost_its_rows_when_the_list_was_taken_over_brings_nobody_a_second_text(
+    deployment: Deployment,
+) -> None:
+    deployment.scene.booked(*clients(10, FAR, client_phone=None))
+    texted_and_forgotten(deployment)
+    deployment.later(11 * MINUTE).phones.reconcile()
+    whole, scene = dict(deployment.scene.book), deployment.scene
+    scene.book.clear()
+    deployment.later().cycle()
+    with pytest.raises(HoldError):
+        deployment.release()
+    scene.book.update(whole)
+    deployment.later().cycle()
+    scene.owner.execute(BELIEVE_THE_BOOK)
+    deployment.later().cycle()
+    deployment.release()
+    deployment.later().cycle()
+    assert deployment.phones.heard() == [("sms", ADA)]

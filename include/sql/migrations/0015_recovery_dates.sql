@@ -1,5 +1,5 @@
--- A backfill, or a run of an old date, ends no recovery: what came due after its date is not in the ledger yet, so that
--- nothing there shows that it was contacted.
+-- A backfill, a run of an old date or a book that is not believed ends no recovery: what came due after the date, or is
+-- missing from the book, is not in the ledger yet, so that nothing there shows that it was contacted.
 SET LOCAL ROLE reminders_owner;
 
 CREATE OR REPLACE FUNCTION reminders.rebuild(p_logical_date timestamptz, p_now timestamptz) RETURNS integer
@@ -12,6 +12,9 @@ BEGIN
         RETURN 0;
     END IF;
     rebuilt := rebuild_listed(add_called_off(p_logical_date, p_now)) + rebuild_emails();
+    IF EXISTS (SELECT FROM active_hold WHERE scope = 'book') THEN
+        RETURN rebuilt;
+    END IF;
     -- Only once: what the book brings or moves afterwards is nothing that was contacted before.
     PERFORM count_found('*', f.channel, f.address_hash, f.contacted_at, 'UTC')
     FROM recovery lost JOIN found_contact f USING (recovery_id)
@@ -21,6 +24,6 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION reminders.rebuild IS
     'Whoever may have been contacted in the time that is forgotten counts as contacted; by the first cycle whose date is after '
-    'the reading of the provider''s list the recovery is over. Returns how many attempts were put back.';
+    'the reading of the provider''s list, and whose book is believed, the recovery is over. Returns how many attempts were put back.';
 
 RESET ROLE;
