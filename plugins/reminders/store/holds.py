@@ -129,6 +129,6 @@ class Holds(Session):
                 raise
             raise HoldError(
                 "the ledger lacks contacts that the provider may know: reconcile_deliveries reads the provider's list "
-                "ten minutes after the loss was noticed, then a cycle goes by it, once no book is on hold; release after "
-                "that; nothing changed"
+                "ten minutes after the loss was noticed, then a cycle goes by it, once no book is on hold; release "
+                "after that; nothing changed"
             ) from None
