@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
 
+import httpx
 import psutil  # type: ignore[import-untyped]
 import psycopg
 
@@ -203,28 +204,27 @@ class Street:
         with closing(psycopg.connect(uri)) as connection:
             close_dead(Ledger(connection), datetime.now(UTC) + LEASE)
 
-    def start_again_what_died(self) -> list[str]:
-        """What keeps services running does so, until none is dead; returns their names."""
-        airflow, started = self.deployment.airflow, list[str]()
-        deadline = time.monotonic() + self.deployment.patience
-        while dead := [name for name, process in airflow.processes.running.items() if process.poll() is not None]:
-            assert time.monotonic() < deadline, f"these die again and again: {dead}"
-            for name in dead:
-                airflow.processes.kill(name)
-            started += dead
-            # Others may die meanwhile of the same.
-            with suppress(ProcessDied):
-                airflow.start_again(*dead)
-        return started
+    def start_again_what_died(self) -> None:
+        """What keeps services running does so."""
+        airflow = self.deployment.airflow
+        dead = [name for name, process in airflow.processes.running.items() if process.poll() is not None]
+        for name in dead:
+            airflow.processes.kill(name)
+        if dead:
+            airflow.start_again(*dead)
 
     def ended(self, run: Run) -> Run:
-        """The run when it has ended, whatever of Airflow dies meanwhile."""
+        """The run when it has ended, whatever of Airflow dies meanwhile; fails when that takes too long."""
+        deadline = time.monotonic() + self.deployment.patience
         while True:
             try:
+                self.start_again_what_died()
                 return self.deployment.ended(run)
-            except ProcessDied:
-                if not self.start_again_what_died():
+            except (ProcessDied, httpx.HTTPError):
+                # Without its database one part dies sooner than another, and the API answers with an error.
+                if time.monotonic() > deadline:
                     raise
+                time.sleep(POLL_SECONDS)
 
     def back_to_normal(self, channel: Channel) -> None:
         """Fails unless one of the next two cycles is green and a client who is booked now hears of it, once."""
