@@ -1,21 +1,51 @@
-"""Attempts to make a recovery end too early or never: by a backfill, a run of an old date, a reading that is gone."""
+"""Attempts to make a recovery end too early or never, or to have somebody contacted again after it.
+
+By runs of other dates, broken books, reports and people that come in its middle, further restores, and sheer size.
+"""
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 import pytest
 
-from reminders.errors import HoldError
-from tests.integration.deployment import ADA, FAR, VISIT, Deployment
-from tests.integration.scene import HOUR, MINUTE, WEDNESDAY_2PM, Booked, clients
+from reminders.cycle.recovery import recover
+from reminders.errors import HoldError, PreflightError
+from reminders.model import Channel, Listed
+from reminders.store.evidence import Evidence
+from reminders.store.holds import Holds
+from tests.integration.deployment import ADA, BOB, CY, FAR, VISIT, Deployment, forgotten
+from tests.integration.rows import NOW, Rows
+from tests.integration.scene import HOUR, MINUTE, SECRET, WEDNESDAY_2PM, Booked
 
 WIDE_CAPS = "UPDATE reminders.account_policy SET phone_gap = '1 minute', phone_daily_cap = 9, phone_weekly_cap = 9"
 DAY = timedelta(days=1)
-BELIEVE_THE_BOOK = """
-UPDATE reminders.hold SET released_at = reminders.ledger_clock(), released_by = 'Ana'
-WHERE scope = 'book' AND released_at IS NULL
+REPORT = """
+INSERT INTO reminders.provider_event (provider_id, provider_status, reference, received_at)
+VALUES (%s, 'delivered', %s, %s)
 """
+EARLY_TEXT = """
+INSERT INTO reminders.cadence_step (account_id, step, channel, lead, useful_until, wait)
+VALUES ('clinic', 1, 'sms', '72 hours', '1 hour', '0')
+"""
+MANY_FOUND = """
+INSERT INTO reminders.found_contact (channel, provider_id, recovery_id, address_hash, address_masked, contacted_at,
+                                     provider_status)
+SELECT 'sms', reminder_id, 1, address_hash, '', due_at, 'sent' FROM reminders.reminder WHERE channel = 'sms'
+"""
+READ_THROUGH = "SELECT seq_scan FROM pg_stat_xact_user_tables WHERE relid = 'reminders.attempt'::regclass"
+MANY_EMAILS = """
+INSERT INTO reminders.reminder (account_id, appointment_id, slot_at, step, channel, logical_date, adopted_by, due_at,
+                                expires_at, address_hash)
+SELECT 'clinic', i, %(now)s::timestamptz + interval '9 hours', 1, 'email', %(now)s, %(now)s,
+       %(now)s::timestamptz - interval '1 hour', %(now)s::timestamptz + interval '8 hours', int8send(i)
+FROM generate_series(1, 10001) AS i
+"""
+# Breaks that are known and not mended yet: docs/guarantees.md names them.
+KNOWN = pytest.mark.xfail(strict=True, reason="known, in docs/guarantees.md")
+LOST = {"hold_id": 1, "why": "a loss", "missing_from": NOW - 3 * HOUR, "forgotten_until": NOW - 30 * MINUTE}
 
 
 def texted_and_forgotten(deployment: Deployment) -> None:
@@ -57,21 +87,211 @@ def test_a_reminder_that_expired_while_nobody_could_read_the_list_is_put_back_al
     assert deployment.scene.states()["ada", 2] == ("unknown", "forgotten")
 
 
-def test_a_book_that_lost_its_rows_when_the_list_was_taken_over_brings_nobody_a_second_text(
-    deployment: Deployment,
-) -> None:
-    deployment.scene.booked(*clients(10, FAR, client_phone=None))
-    texted_and_forgotten(deployment)
+def goes_on(deployment: Deployment) -> None:
+    """Until the hold is released, and two cycles more."""
+    deployment.recovered()
+    deployment.release()
+    for _ in range(2):
+        deployment.later().cycle()
+
+
+@KNOWN
+def test_a_report_that_proves_a_doubt_by_a_contact_that_was_found(deployment: Deployment) -> None:
+    """Stuck for ever. The found text fits another visit too; put back as that one's, its provider's id is there
+    twice, which refuses the merge of every cycle."""
+    scene = deployment.scene.with_a_wide_gate()
+    scene.owner.execute(WIDE_CAPS)
+    scene.booked(Booked(VISIT, "doubted", client_email=None, client_phone=ADA))
+    deployment.phones.network.fault("sms", "accept_then_500")
+    deployment.cycle()
+    [(reference,)] = scene.owner.execute("SELECT reference FROM reminders.contact").fetchall()
+    deployment.restore(deployment.dump())
+    deployment.scene.booked(Booked(VISIT + HOUR, "another", client_email=None, client_phone=ADA))
+    deployment.later(MINUTE).cycle()
+    assert deployment.later(11 * MINUTE).phones.reconcile()["found"] == 1
+    owner = deployment.scene.owner
+    [(sid,)] = owner.execute("SELECT provider_id FROM reminders.found_contact").fetchall()
+    owner.execute(REPORT, (sid, reference, deployment.scene.now))
+    assert deployment.phones.reconcile()["applied"] == 1
+    deployment.later().cycle()
+    deployment.release()
+    assert deployment.later().cycle() == ["sms"]
+    assert deployment.scene.states()["doubted", 2] == ("delivered", "delivered")
+    assert deployment.scene.states()["another", 2] == ("accepted", None)
+
+
+def test_a_book_that_is_empty_when_the_recovery_would_end(deployment: Deployment) -> None:
+    """Once: texted twice. Whom the book lacks in that reading no found text can be of; the next one has them again."""
+    scene = deployment.scene.with_a_wide_gate()
+    scene.booked(*(Booked(FAR, f"{i}", client_email=None, client_phone=f"+4420794601{i:02}") for i in range(9)))
+    deployment.cycle()
+    saved = deployment.dump()
+    scene.booked(Booked(VISIT, "bob", client_email=None, client_phone=BOB))
+    assert deployment.later().cycle() == ["sms"]
+    deployment.restore(saved)
+    deployment.later().check()
     deployment.later(11 * MINUTE).phones.reconcile()
-    whole, scene = dict(deployment.scene.book), deployment.scene
-    scene.book.clear()
+    book, deployment.scene.book = deployment.scene.book, {}
     deployment.later().cycle()
-    with pytest.raises(HoldError):
+    with pytest.raises(HoldError, match="provider's list"):
         deployment.release()
-    scene.book.update(whole)
-    deployment.later().cycle()
-    scene.owner.execute(BELIEVE_THE_BOOK)
+    deployment.scene.book = book
+    holds = Holds(deployment.database.connect("reminders_operator_login"))
+    books = [hold["hold_id"] for hold in holds.in_force(deployment.scene.now) if hold["scope"] == "book"]
+    holds.release(books, "Ana", deployment.scene.now)
     deployment.later().cycle()
     deployment.release()
     deployment.later().cycle()
+    assert deployment.phones.heard() == [("sms", BOB)]
+
+
+@pytest.mark.parametrize("is_known", [True, pytest.param(False, marks=KNOWN)], ids=["known", "forgotten"])
+def test_the_notice_of_a_cancellation_whose_email_may_be_forgotten_too(deployment: Deployment, is_known: bool) -> None:
+    """Mailed twice, when the cycle that ends the recovery is its first whole one: a notice is made for an email
+    that is in the ledger, where that very cycle put it."""
+    scene = deployment.scene.with_a_wide_gate()
+    scene.owner.execute("UPDATE reminders.account_policy SET has_cancellation_notice = true")
+    deployment.cycle()
+    saved = deployment.dump()
+    scene.booked(Booked(FAR, "ada", client_phone=None))
+    assert deployment.later().cycle() == ["email"]
+    saved = deployment.dump() if is_known else saved
+    scene.changed("ada", status="cancelled")
+    assert deployment.later(HOUR).cycle() == ["email"]
+    deployment.restore(saved)
+    deployment.later().check()
+    goes_on(deployment)
+    assert len(deployment.scene.addresses()) == 2
+
+
+@KNOWN
+@pytest.mark.parametrize("action", ["release", "drop", "turn_down"])
+def test_a_group_that_a_person_lets_go_while_the_ledger_recovers(deployment: Deployment, action: str) -> None:
+    """Texted, then mailed about the same. A text that is turned down to an email is none that the list has."""
+    scene = deployment.scene
+    scene.has_gap = True
+    scene.booked(Booked(WEDNESDAY_2PM + 22 * HOUR, "ada", client_phone=ADA))
+    assert deployment.cycle() == []
+    scene.has_gap = False
+    saved = deployment.dump()
+    deployment.release()
+    assert deployment.later().cycle() == ["sms"]
+    deployment.restore(saved)
+    deployment.later().cycle()
+    holds, now = Holds(deployment.database.connect("reminders_operator_login")), deployment.scene.now
+    groups = [hold["hold_id"] for hold in holds.in_force(now) if hold["scope"] == "group"]
+    with pytest.raises(HoldError, match="provider's list"):
+        getattr(holds, action)(groups, "Ana", now)
+    goes_on(deployment)
+    assert (deployment.phones.heard(), deployment.scene.addresses()) == ([("sms", ADA)], [])
+
+
+@KNOWN
+def test_what_is_put_back_after_two_days_is_asked_about_before_it_is_unknown(deployment: Deployment) -> None:
+    """On a person's list, and proof for a call, though the provider knows how it ended: it was accepted more than
+    48 hours ago, and had no final status."""
+    scene = deployment.scene.with_a_wide_gate()
+    scene.owner.execute(EARLY_TEXT)
+    deployment.cycle()
+    saved = deployment.dump()
+    scene.booked(Booked(WEDNESDAY_2PM + 3 * DAY, "ada", client_email=None, client_phone=ADA))
+    assert deployment.later().cycle() == ["sms"]
+    deployment.later(50 * HOUR).restore(saved)
+    deployment.later().cycle()
+    goes_on(deployment)
+    deployment.phones.reconcile()
+    assert deployment.scene.states()["ada", 1] == ("delivered", "delivered")
+
+
+@KNOWN
+def test_a_list_that_is_read_with_another_key(deployment: Deployment) -> None:
+    """Texted twice. Preflight refuses that key, and the list was read all the same: with it no address is known."""
+    forgotten(deployment).later(11 * MINUTE)
+    evidence, now = Evidence(deployment.scene.ledger.connection), deployment.scene.now
+    with pytest.raises(PreflightError, match="not the key"):
+        recover(evidence, deployment.phones.twilio.listed, b"another secret", now)
+    goes_on(deployment)
+    assert sorted(deployment.phones.heard()) == [("sms", ADA), ("sms", BOB), ("sms", CY)]
+
+
+@KNOWN
+def test_a_list_whose_reading_began_before_an_earlier_loss_was_known(deployment: Deployment) -> None:
+    """Texted twice. It took ten minutes, and counted as read for a recovery that by then went further back."""
+    forgotten(deployment).later(11 * MINUTE)
+    ledger, twilio, begun_at = deployment.scene.ledger, deployment.phones.twilio, deployment.scene.now
+
+    def slow(channel: Channel, since: datetime, to: str | None) -> Sequence[Listed]:
+        if channel is Channel.SMS:
+            Evidence(ledger.connection).begin_recovery("a report", "reconcile", WEDNESDAY_2PM - 3 * HOUR)
+            deployment.later(12 * MINUTE)
+        return twilio.listed(channel, since, to)
+
+    assert recover(Evidence(ledger.connection), slow, SECRET, begun_at) == {"lists_to_read": 1, "found": 1}
+    deployment.later().cycle()
+    with pytest.raises(HoldError, match="provider's list"):
+        deployment.release()
+    goes_on(deployment)
+    assert sorted(deployment.phones.heard()) == [("sms", ADA), ("sms", BOB), ("sms", CY)]
+
+
+@pytest.mark.parametrize("stage", ["noticed", "looked at", "listed", "taken over", "released", "gone on"])
+def test_a_restore_to_a_dump_of_the_middle_of_a_recovery(deployment: Deployment, stage: str) -> None:
+    """Held: after a whole recovery the ledger is set back to where that one was at this stage."""
+    texted_and_forgotten(deployment)
+    dumps = {"noticed": deployment.dump().rename(deployment.place / "noticed")}
+
+    def reached(now: str) -> None:
+        dumps[now] = deployment.dump().rename(deployment.place / now)
+
+    deployment.cycle()
+    reached("looked at")
+    deployment.later(11 * MINUTE).phones.reconcile()
+    reached("listed")
+    deployment.later().cycle()
+    reached("taken over")
+    deployment.release()
+    reached("released")
+    deployment.scene.booked(Booked(VISIT, "bob", client_email=None, client_phone=BOB))
+    assert deployment.later().cycle() == ["sms"]
+    reached("gone on")
+    deployment.restore(dumps[stage])
+    deployment.later().cycle()
+    goes_on(deployment)
+    assert sorted(deployment.phones.heard()) == [("sms", ADA), ("sms", BOB)]
+
+
+@pytest.mark.parametrize("status", ["queued", "sending", "canceled", "failed", "undelivered", "new to us"])
+def test_a_found_contact_of_any_status_is_not_made_again(deployment: Deployment, status: str) -> None:
+    """Held: whatever it came to, its own step was tried."""
+    texted_and_forgotten(deployment)
+
+    def listed(channel: Channel, since: datetime, to: str | None) -> Sequence[Listed]:
+        return [replace(each, status=status) for each in deployment.phones.twilio.listed(channel, since, to)]
+
+    deployment.later(11 * MINUTE)
+    recover(Evidence(deployment.scene.ledger.connection), listed, SECRET, deployment.scene.now)
+    goes_on(deployment)
     assert deployment.phones.heard() == [("sms", ADA)]
+
+
+@KNOWN
+def test_a_ledger_is_not_read_through_for_each_contact_that_was_found(deployment: Deployment) -> None:
+    """Stuck for ever. Of 300,000 attempts and 1,000 found contacts it took 103 s, where a task has 180."""
+    scene = deployment.scene
+    scene.booked(*(Booked(VISIT, f"{i}", client_email=None, client_phone=f"+4420794601{i:02}") for i in range(30)))
+    scene.prepare()
+    scene.ledger.begin_recovery("a loss", 0)
+    scene.owner.execute(MANY_FOUND)
+    with scene.owner.transaction():
+        assert scene.owner.execute("SELECT reminders.rebuild(%(now)s, %(now)s)", {"now": scene.now}).fetchone() == (30,)
+        assert scene.owner.execute(READ_THROUGH).fetchone()[0] < 30
+
+
+@KNOWN
+def test_emails_of_a_large_ledger_are_put_back_in_several_cycles(rows: Rows) -> None:
+    """Stuck for ever. Each counts in one row of the day's ceilings: 20,000 took 70 s, and more take the square."""
+    rows.put("recovery", **LOST, begun_at=NOW - 30 * MINUTE, listed_at=NOW - 10 * MINUTE)
+    rows.owner.execute(MANY_EMAILS, {"now": NOW})
+    rebuild, taken = "SELECT reminders.rebuild(%(now)s, %(now)s)", "SELECT taken_at IS NOT NULL FROM reminders.recovery"
+    assert (rows.ask(rebuild, now=NOW), rows.ask(taken)) == ([(10_000,)], [(False,)])
+    assert (rows.ask(rebuild, now=NOW), rows.ask(taken)) == ([(1,)], [(True,)])
