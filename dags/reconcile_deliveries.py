@@ -8,7 +8,7 @@ Every two minutes, find out what became of contacts. It never contacts anybody, 
 | `close_dead_attempts` | moves attempts whose worker died into doubt, and doubt without proof after two hours to `unknown` | `ledger_db` is down; the next run goes on |
 | `resolve_doubts` | applies the inbox's reports; looks up in the provider's list, ten minutes after its deadline, what is in doubt | `twilio_default` or `ledger_db` is missing or incomplete |
 | `poll_accepted` | cancels at the provider what the book has cancelled or moved and has not gone out; asks how accepted texts and calls ended | as above |
-| `recover_forgotten` | after a restore, reads the provider's list, without which nobody can release what is held | the list could not be read to its end; the next run reads it again |
+| `recover_forgotten` | after a restore, reads the provider's list, without which nobody can release what is held | the list could not be read to its end, or the key of the addresses is another; the next run reads it again |
 
 `unreadable` in a result counts what Twilio did not answer: reminders wait, and the next run asks again. Doubt is never tried
 again: what nobody can prove ends `unknown`, counts as contacted, and is on the list of `python -m reminders.operate doubts`. What is

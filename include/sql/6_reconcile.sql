@@ -26,9 +26,10 @@ WHERE a.ended_at IS NULL AND a.state = 'in_doubt'
            SELECT FROM reminders.reminder r WHERE r.contact_id = a.contact_id AND r.expires_at > %(now)s))
 
 -- name: attempts_without_final_status
--- Accepted, and after 48 hours still without a final status.
+-- Accepted, and after 48 hours still without a final status; what a recovery put back late is asked about first.
 SELECT attempt_id FROM reminders.attempt
 WHERE ended_at IS NULL AND state = 'accepted' AND intended_at < %(now)s - interval '48 hours'
+  AND (polled_at IS NOT NULL OR NOT is_rebuilt)
 
 -- name: events_to_apply
 -- Reports in the inbox that nobody has applied, with the attempt that each is about: by our reference, else by its id.
@@ -92,8 +93,9 @@ WHERE a.ended_at IS NULL AND a.state = 'accepted' AND a.channel <> 'email' AND a
             AND (s.status = 'cancelled' OR s.slot_at <> r.slot_at)))
 
 -- name: open_recovery
--- The recovery whose list has not been read.
-SELECT recovery_id, missing_from, begun_at FROM reminders.recovery WHERE listed_at IS NULL
+-- The recovery whose list has not been read, and the key that its addresses are to be hashed with.
+SELECT recovery_id, missing_from, begun_at, (SELECT secret_fingerprint FROM reminders.ledger_mark) AS secret_fingerprint
+FROM reminders.recovery WHERE listed_at IS NULL
 
 -- name: note_found
 -- A text or call of ours that the ledger did not know.
@@ -104,5 +106,5 @@ VALUES (%(channel)s, %(provider_id)s, %(recovery_id)s, %(address_hash)s, %(addre
 ON CONFLICT DO NOTHING
 
 -- name: note_listed
--- The list was read to its end.
-SELECT reminders.note_listed(%(recovery_id)s)
+-- The list was read to its end, for the recovery as it began.
+SELECT reminders.note_listed(%(recovery_id)s, %(begun_at)s) AS is_listed

@@ -139,7 +139,8 @@ def recovering(row: Row) -> str:
     if row["listed_at"] is None:
         return f"{since}the provider's list is read from {moment(row['begun_at'] + LIST_SETTLES_IN)} UTC on"
     if row["taken_at"] is None:
-        return f"{since}the provider knew {row['found']} contacts more, which the next cycle takes over"
+        knew = f"the provider knew {row['found']} contacts more"
+        return f"{since}{knew}, which the next cycle takes over, unless a book is on hold"
     return (
         f"{since}the provider knew {row['found']} contacts more, {row['rebuilt']} of them of reminders that waited; "
         "it can be released"

@@ -269,11 +269,12 @@ def test_a_found_contact_is_counted_once(rows: Rows) -> None:
 
 def test_reading_a_list_is_noted_once_and_for_its_own_recovery(rows: Rows) -> None:
     first, second = lost(rows), lost(rows, listed_at=None)
-    for recovery_id in (first, 99):
-        rows.ask("SELECT reminders.note_listed(%(id)s)", id=recovery_id)
+    note = "SELECT reminders.note_listed(%(id)s, %(begun_at)s)"
+    for recovery_id, begun_at in ((first, BEGUN_AT), (99, BEGUN_AT), (second, BEGUN_AT - MINUTE)):
+        assert rows.ask(note, id=recovery_id, begun_at=begun_at) == [(False,)]
     times = "SELECT listed_at FROM reminders.recovery ORDER BY recovery_id"
     assert rows.ask(times) == [(LISTED_AT,), (None,)]
-    rows.ask("SELECT reminders.note_listed(%(id)s)", id=second)
+    assert rows.ask(note, id=second, begun_at=BEGUN_AT) == [(True,)]
     [(_,), (listed_at,)] = rows.ask(times)
     assert listed_at >= NOW
 

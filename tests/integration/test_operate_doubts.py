@@ -57,7 +57,7 @@ def test_the_holds_say_how_far_a_recovery_is(scene: Scene, operate: Operate) -> 
         operate("release", hold, "--by", "Ana")
     evidence = Evidence(scene.ledger.connection)
     scene.at(WEDNESDAY_2PM + 11 * MINUTE)
-    evidence.note_found(evidence.recovery()["recovery_id"], [])
+    evidence.note_found(evidence.recovery(), [])
     assert "knew 0 contacts more, which the next cycle takes over" in operate("holds")
     scene.at(WEDNESDAY_2PM + 15 * MINUTE).cycle()
     assert "it can be released" in operate("holds")

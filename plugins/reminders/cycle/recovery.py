@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from datetime import datetime, timedelta
 
-from reminders.addresses import key, mask, normalise_phone
+from reminders.addresses import key, mask, normalise_phone, secret_fingerprint
 from reminders.cycle.doubts import LIST_SETTLES_IN, ListOf, missing_of
+from reminders.cycle.preflight import check_secret
 from reminders.failpoints import reached
 from reminders.model import Channel, Listed
 from reminders.store.evidence import Evidence
@@ -35,17 +36,19 @@ def recover(evidence: Evidence, list_of: ListOf, secret: bytes, now: datetime) -
     It proves no doubt: what is found may be what was forgotten (`doubts.matches`).
 
     Returns how many lists are still to be read (0 or 1), and how many contacts were found. Raises a leaf of `SendError`
-    when the list cannot be read to its end: it is read again the next time, and nothing is released before.
+    when the list cannot be read to its end, and `PreflightError` when `secret` is not the key of the ledger's own
+    addresses: it is read again the next time, and nothing is released before.
     """
     lost = evidence.recovery()
     if not lost:
         return {"lists_to_read": 0, "found": 0}
     if now < lost["begun_at"] + LIST_SETTLES_IN:
         return {"lists_to_read": 1, "found": 0}
+    check_secret(lost["secret_fingerprint"], secret_fingerprint(secret))
     missing = missing_of(evidence, read_lists(list_of, lost["missing_from"] - CLOCKS_MAY_DIFFER_BY))
-    evidence.note_found(lost["recovery_id"], [as_found(each, secret) for each in missing])
+    is_listed = evidence.note_found(lost, [as_found(each, secret) for each in missing])
     log.warning("recovery: the provider's list was read, %d contacts were missing from the ledger", len(missing))
-    return {"lists_to_read": 0, "found": len(missing)}
+    return {"lists_to_read": int(not is_listed), "found": len(missing)}
 
 
 def as_found(each: Listed, secret: bytes) -> Row:

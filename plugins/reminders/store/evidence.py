@@ -73,13 +73,18 @@ class Evidence(Session):
             )
 
     def recovery(self) -> Row:
-        """The recovery whose list is to be read: recovery_id, missing_from, begun_at; empty when there is none."""
+        """The recovery whose list is to be read: recovery_id, missing_from, begun_at, and the ledger's own
+        secret_fingerprint; empty when there is none."""
         with self.acting_as(DISPATCHER):
             return self.one("open_recovery")
 
-    def note_found(self, recovery_id: int, found: Sequence[Row]) -> None:
-        """Keep what the provider's complete list has and the ledger had not; the recovery's list has been read."""
+    def note_found(self, lost: Row, found: Sequence[Row]) -> bool:
+        """Keep what the provider's complete list has and the ledger had not; the list of `lost` has been read.
+
+        `lost` is what `recovery` returned. False when it was begun anew since: then the list is to be read again.
+        """
         with self.acting_as(DISPATCHER, "note_found"):
             for row in found:
-                self.connection.execute(statement("note_found"), {"recovery_id": recovery_id, **row})
-            self.connection.execute(statement("note_listed"), {"recovery_id": recovery_id})
+                self.connection.execute(statement("note_found"), {"recovery_id": lost["recovery_id"], **row})
+            listed = self.one("note_listed", recovery_id=lost["recovery_id"], begun_at=lost["begun_at"])
+        return bool(listed["is_listed"])
