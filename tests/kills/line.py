@@ -19,7 +19,7 @@ from reminders.model import Acceptance, Channel, Contact
 from reminders.store.evidence import Evidence
 from tests.integration.scene import HOUR, MINUTE, WEDNESDAY_2PM, Booked, Scene
 from tests.kills.judge import REMINDERS, Due, Entry, complaints, reached
-from tests.kills.proxy import Cut, End, Proxy
+from tests.kills.proxy import Cut, End, Link, Proxy
 from tests.simulator.client import Simulator
 
 SENDER = "+15005550006"
@@ -63,9 +63,9 @@ class Line(Scene):
     cuts: dict[str, Cut] = field(default_factory=dict)
     due: list[Due] = field(default_factory=list)
     numbers: Iterator[str] = field(default_factory=lambda: fictional_numbers(NUMBERS, Random(1)))
-    # The length of the last exchange by direction, and the cuts that have happened.
+    # The length of the last exchange by direction, and the links that had a cut.
     passed: Mapping[str, int] = field(default_factory=dict)
-    happened: list[Cut] = field(default_factory=list)
+    tried: list[tuple[Cut, Link]] = field(default_factory=list)
 
     def widened(self) -> Line:
         """The gate and the pace out of the way: here hundreds of clients of a few accounts are due at once."""
@@ -102,12 +102,14 @@ class Line(Scene):
         patience = SILENT_FOR if cut is not None and cut.end is End.SILENCE else PATIENCE
         target = self.network.smtp_port if contact.channel is Channel.EMAIL else self.network.http_port
         with self.proxy.link(target, cut) as link:
-            try:
-                return self.sender(contact.channel, link.port, patience)(contact, now, last_check)
-            finally:
-                self.passed = link.passed
-                if cut is not None and link.is_cut:
-                    self.happened.append(cut)
+            self.passed = link.passed
+            if cut is not None:
+                self.tried.append((cut, link))
+            return self.sender(contact.channel, link.port, patience)(contact, now, last_check)
+
+    def happened(self) -> set[Cut]:
+        """The cuts that have happened. After the contacts: a sender may have the last byte before its cut is noted."""
+        return {cut for cut, link in self.tried if link.is_cut}
 
     def sender(self, channel: Channel, port: int, patience: float) -> Callable[..., Acceptance]:
         """The product's own, for a provider at this port."""
