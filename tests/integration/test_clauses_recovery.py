@@ -77,6 +77,28 @@ def test_of_a_visit_that_is_off_what_may_have_been_told_is_put_back(
     assert {tuple(row) for _, *row in there} == {addresses[step] for step in added}
 
 
+@pytest.mark.parametrize(
+    ("is_wanted", "visit", "now", "has_notice"),
+    [
+        (True, {}, NOW, True),
+        (False, {}, NOW, False),
+        (True, {"status": "confirmed"}, NOW, False),
+        (True, {"email_hash": None}, NOW, False),
+        (True, {}, VISIT, False),
+    ],
+    ids=["wanted", "not wanted", "confirmed", "a text only", "over"],
+)
+def test_the_notice_of_a_visit_that_is_off_is_put_back_with_its_email(
+    rows: Rows, is_wanted: bool, visit: Changes, now: datetime, has_notice: bool
+) -> None:
+    rows.owner.execute("UPDATE reminders.account_policy SET has_cancellation_notice = %s", [is_wanted])
+    found(rows, lost(rows))
+    called_off(rows, {"visit": visit})
+    rows.ask(ADD, date=NOW, now=now)
+    notices = [row[1:] for row in rows.ask(ADDED, now=now) if row[1] == 0]
+    assert notices == ([(0, MAILBOX, "a***@e")] if has_notice else [])
+
+
 def called_off(rows: Rows, changed: dict[str, Changes | None]) -> None:
     """A visit with an email and a text, cancelled in the book."""
     masked = {"email_masked": "a***@e", "phone_masked": "+44***"}

@@ -119,7 +119,8 @@ class Deployment(Ringonce):
         self._cut: set[int] = set()
         self.loses_callbacks = False
         self.breaches: Counter[str] = Counter()
-        self.copied_at: datetime | None = None
+        # When the ledger was copied: the readings that were merged, the good cycles, and who had opted out.
+        self.copied_with: tuple[int, int, dict[str, datetime]] | None = None
         self._settle_plans()
         # A second process is there for whatever runs beside the first.
         super().__init__(database, self, season.starts_at, planners=2)
@@ -256,20 +257,18 @@ class Deployment(Ringonce):
             admin.execute(
                 sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(self._copy, sql.Identifier(self.database.name))
             )
-        self.copied_at = self.clock.now
         # By what there is, and not by the time: a cycle of the same moment may come after the copy.
-        self._witnessed = (len(self.merged), len(self.good_at), dict(self.opted_out_at))
+        self.copied_with = len(self.merged), len(self.good_at), dict(self.opted_out_at)
 
     def restore_ledger(self) -> None:
         """Put the copy in the database's place; what was witnessed since is what the ledger cannot know."""
-        assert self.copied_at is not None
+        assert self.copied_with is not None
         with self._apart() as admin:
             name = sql.Identifier(self.database.name)
             admin.execute(sql.SQL("DROP DATABASE {}").format(name))
             admin.execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(self._copy, name))
-        self.copied_at = None
-        merged, good, self.opted_out_at = self._witnessed
-        self.merged, self.good_at = self.merged[:merged], self.good_at[:good]
+        merged, good, self.opted_out_at = self.copied_with
+        self.merged, self.good_at, self.copied_with = self.merged[:merged], self.good_at[:good], None
         self.batches.clear()
 
     @property

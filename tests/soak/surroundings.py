@@ -174,7 +174,7 @@ def ledger_away(season: Season, history: History) -> None:
 def restored_ledger(season: Season, history: History) -> None:
     """The ledger's database is put back as it was hours ago."""
     deployment = season.deployment
-    if deployment.copied_at is not None:
+    if deployment.copied_with is not None:
         return
     ago = TICK * history.random.choice((4, 12, 40, 150))
     history.detail = f"from {ago} ago"

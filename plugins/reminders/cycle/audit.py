@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from reminders.cycle.doubts import BEFORE_INTENT, LONGEST_FIT, ListOf, matches, missing_of, proof
@@ -37,22 +37,14 @@ class Provider:
     final: Final
 
 
-@dataclass(frozen=True)
-class Findings:
-    """`in_both` contacts are in the ledger and in the list. `breaches` are promises broken, or contacts that one side
-    has and the other has not; `unreadable` is what could not be asked about."""
-
-    in_both: int
-    proved: int
-    unreadable: int
-    breaches: dict[str, int]
-
-
 def audit(ledger: Ledger, provider: Provider, now: datetime) -> dict[str, object]:
     """Hold the ledger against the provider's list, for yesterday (UTC), and ask for every promise since then.
 
-    A breach holds everything, and is in the result's `breaches`; contacts that only the provider knows begin a
-    recovery. Doubt that the list resolves is recorded. Raises a leaf of `SendError` when the list cannot be read whole.
+    A breach holds everything; contacts that only the provider knows begin a recovery. Doubt that the list resolves is
+    recorded. Raises a leaf of `SendError` when the list cannot be read whole.
+
+    Returns how many contacts are `in_both`, how many doubts were `proved`, how much was `unreadable`, as the provider
+    did not answer, and by name the `breaches`: promises broken, and contacts that one side has and the other has not.
     """
     until_at = now.replace(hour=0, minute=0, second=0, microsecond=0)
     from_at = until_at - DAY
@@ -72,7 +64,7 @@ def audit(ledger: Ledger, provider: Provider, now: datetime) -> dict[str, object
     if foreign:
         since = min(each.created_at for each in foreign)
         evidence.begin_recovery(f"{FOREIGN}: {len(foreign)}", "audit_ledger", since)
-    return asdict(Findings(in_both, proved, unreadable, breaches))
+    return {"in_both": in_both, "proved": proved, "unreadable": unreadable, "breaches": breaches}
 
 
 def resolved(
