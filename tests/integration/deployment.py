@@ -65,7 +65,7 @@ class Deployment:
         self._run("pg_restore", "--clean", "--if-exists", f"--dbname={self.database.conninfo}", str(saved))
 
     def reconnect(self, database: TestDatabase) -> None:
-        before = self.scene
+        self.database, before = database, self.scene
         app = [Ledger(database.connect("reminders_app")) for _ in range(2)]
         again = Scene(
             database.connect(), app[0], app[1], book=before.book, reached=before.reached, number=before.number

@@ -124,8 +124,11 @@ class Scene:
 
     def prepare(self, logical_date: datetime | None = None, kind: str = "scheduled") -> list[int]:
         """A cycle up to its plan; returns the batch ids."""
-        date = logical_date or self.now
         preflight(self.ledger, ACCEPT, lambda _: None, secret_fingerprint(SECRET), self.now)
+        return self.go_on(logical_date or self.now, kind)
+
+    def go_on(self, date: datetime, kind: str = "scheduled") -> list[int]:
+        """A cycle after its preflight, up to its plan; returns the batch ids."""
         extract(self.ledger, self.read, date, self.now, SECRET)
         if not self.has_new_accounts:
             self.owner.execute(KNOWN_ACCOUNTS, {"seen_at": self.now - timedelta(days=7)})
