@@ -260,6 +260,29 @@ def test_a_restore_to_a_dump_of_the_middle_of_a_recovery(deployment: Deployment,
     assert sorted(deployment.phones.heard()) == [("sms", ADA), ("sms", BOB)]
 
 
+def test_a_text_that_failed_proves_nothing_of_a_visit_that_another_text_told(deployment: Deployment) -> None:
+    """Once: called on top of a text. Both texts fit either visit, and the one that failed was taken for both's."""
+    scene = deployment.scene.with_a_wide_gate()
+    scene.owner.execute(WIDE_CAPS)
+    deployment.cycle()
+    saved = deployment.dump()
+    deployment.phones.network.fault("sms", "30005")
+    scene.booked(Booked(VISIT, "unreachable", client_email=None, client_phone=ADA))
+    assert deployment.later().cycle() == []
+    scene.booked(Booked(VISIT + 30 * MINUTE, "told", client_email=None, client_phone=ADA))
+    assert deployment.later().cycle() == ["sms"]
+    deployment.restore(saved)
+    deployment.later().check()
+    goes_on(deployment)
+    deployment.phones.reconcile()
+    deployment.phones.at(VISIT - 3 * HOUR)
+    for _ in range(3):
+        deployment.cycle()
+        deployment.later().phones.reconcile()
+    assert deployment.phones.heard() == [("sms", ADA)]
+    assert deployment.scene.states()["told", 2] == ("unknown", "forgotten")
+
+
 @pytest.mark.parametrize("status", ["queued", "sending", "canceled", "failed", "undelivered", "new to us"])
 def test_a_found_contact_of_any_status_is_not_made_again(deployment: Deployment, status: str) -> None:
     """Held: whatever it came to, its own step was tried."""

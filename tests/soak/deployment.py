@@ -101,6 +101,14 @@ class Failed:
     what: str
 
 
+@dataclass(frozen=True, slots=True)
+class Good:
+    """A cycle of that date that was good when it ended."""
+
+    date: datetime
+    ended_at: datetime
+
+
 class Deployment(Ringonce):
     """A deployment for one season. `reached` is called at each failpoint; `note` keeps what happened, for a trace."""
 
@@ -112,7 +120,7 @@ class Deployment(Ringonce):
         self.runs: list[Run] = []
         self.merged: list[Reading] = []
         self.batches: list[int] = []
-        self.good_at: list[datetime] = []
+        self.good: list[Good] = []
         self.failed: list[Failed] = []
         self.opted_out_at: dict[str, datetime] = {}
         self.is_ledger_down = False
@@ -186,7 +194,7 @@ class Deployment(Ringonce):
         """A run of send_due_reminders for `date`, by the `place`th process."""
         run = Run(run_kind, date, place)
         if self._run(run, lambda: self.cycle(date, self.workers[place], run_kind)) and not self.is_dispatch_broken:
-            self.good_at.append(date)
+            self.good.append(Good(date, self.clock.now))
 
     def audited(self) -> None:
         """The night's audit; what it finds is kept."""
@@ -258,7 +266,7 @@ class Deployment(Ringonce):
                 sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(self._copy, sql.Identifier(self.database.name))
             )
         # By what there is, and not by the time: a cycle of the same moment may come after the copy.
-        self.copied_with = len(self.merged), len(self.good_at), dict(self.opted_out_at)
+        self.copied_with = len(self.merged), len(self.good), dict(self.opted_out_at)
 
     def restore_ledger(self) -> None:
         """Put the copy in the database's place; what was witnessed since is what the ledger cannot know."""
@@ -268,7 +276,7 @@ class Deployment(Ringonce):
             admin.execute(sql.SQL("DROP DATABASE {}").format(name))
             admin.execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(self._copy, name))
         merged, good, self.opted_out_at = self.copied_with
-        self.merged, self.good_at, self.copied_with = self.merged[:merged], self.good_at[:good], None
+        self.merged, self.good, self.copied_with = self.merged[:merged], self.good[:good], None
         self.batches.clear()
 
     @property

@@ -335,14 +335,12 @@ class Judge:
                 for history in season.histories
             ):
                 yield Violation("unexpected failure", failed.at, failed.what, ())
-        good_at = sorted(season.deployment.good_at)
         for hold in season.holds:
-            if hold["why"].startswith("no good cycle since"):
-                before = good_at[: bisect_left(good_at, hold["placed_at"] - MINUTE)]
-                if before and hold["placed_at"] - before[-1] < HOUR - MINUTE:
-                    yield Violation(
-                        "held without a gap", hold["placed_at"], f"{hold['scope_value']}: {hold['why']}", ()
-                    )
+            placed_at: datetime = hold["placed_at"]
+            # The cycle that places a hold has not ended then.
+            before = [good.date for good in season.deployment.good if good.ended_at <= placed_at]
+            if hold["why"].startswith("no good cycle since") and before and placed_at - max(before) < HOUR - MINUTE:
+                yield Violation("held without a gap", placed_at, f"{hold['scope_value']}: {hold['why']}", ())
 
     def _by_address(self, chosen: Callable[[Heard], bool]) -> dict[str, list[Heard]]:
         found: dict[str, list[Heard]] = defaultdict(list)

@@ -124,7 +124,7 @@ def run_again(season: Season, history: History) -> None:
     history.detail = f"{'dispatch of ' if only_dispatch else ''}{ago} ago"
 
     def clear() -> None:
-        dates = [at for at in season.deployment.good_at if at <= season.now - ago]
+        dates = [good.date for good in season.deployment.good if good.date <= season.now - ago]
         if not dates:
             return
         season.struck(history)

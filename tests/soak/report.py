@@ -62,7 +62,7 @@ def reported(season: Season, judge: Judge, cpu_seconds: float) -> Report:
         days=season.days,
         reminders=len(season.reminders),
         contacts=len(judge.heard),
-        cycles=len(season.deployment.good_at) + len(season.deployment.failed),
+        cycles=len(season.deployment.good) + len(season.deployment.failed),
         histories=len(season.histories),
         alone=sum(not history.is_entangled for history in season.histories),
         recovered_in_one=sum(history.cycles == 1 for history in season.histories),
