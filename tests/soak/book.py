@@ -159,6 +159,11 @@ class SeasonBook:
             found.update((id(visit), visit) for visit in self._of_day.get(from_at.date() + offset * DAY, ()))
         return list(found.values())
 
+    def ahead(self, now: datetime) -> list[Visit]:
+        """The visits whose slots are still to come by the book at `now`, in the next five days."""
+        shown = ((visit, visit.shown(now)) for visit in self.around(now, now + 5 * DAY))
+        return [visit for visit, version in shown if version is not None and version.slot_at > now]
+
     def due_keys(self, visit: Visit, read_at: datetime, date: datetime) -> Iterator[Key]:
         """(account, appointment, slot, step) of what the visit, as it is read at `read_at`, is due by `date`."""
         version = visit.shown(read_at)

@@ -337,8 +337,8 @@ class Judge:
                 yield Violation("unexpected failure", failed.at, failed.what, ())
         for hold in season.holds:
             placed_at: datetime = hold["placed_at"]
-            # The cycle that places a hold has not ended then.
-            before = [good.date for good in season.deployment.good if good.ended_at <= placed_at]
+            # The cycle that places a hold has not ended before it.
+            before = [good.date for good in season.deployment.good if good.ended_at < placed_at]
             if hold["why"].startswith("no good cycle since") and before and placed_at - max(before) < HOUR - MINUTE:
                 yield Violation("held without a gap", placed_at, f"{hold['scope_value']}: {hold['why']}", ())
 

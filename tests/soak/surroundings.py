@@ -22,6 +22,8 @@ PHONE_LIES = (
     *("429", "refuse_503_without_accepting", "repeat_callbacks", "reorder_callbacks", "lists_late"),
 )
 EMAIL_LIES = ("reject_550", "reject_451", "drop_after_dot", "hang_after_dot")
+# Appointments of which half must be more than the gate lets pass unseen, 4.
+LEAST_AHEAD = 20
 SIDES = ("email", "sms", "call", "status")
 
 
@@ -126,6 +128,8 @@ def book_slips(season: Season, history: History) -> None:
     random = history.random
     what = random.choice(("missing", "cancelled", "moved"))
     # Of a book that has changed too little nobody can tell that it is wrong: then people hear what it says.
+    if what != "missing" and len(season.book.ahead(season.now)) < LEAST_AHEAD:
+        return
     account, share = (
         (random.choice(list(season.book.accounts)), random.choice((2, 3, 12))) if what == "missing" else ("", 2)
     )
