@@ -112,6 +112,22 @@ def test_a_text_for_one_of_two_accounts_counts_for_both_and_is_on_a_persons_list
     assert deployment.later(3 * HOUR).cycle() == []
 
 
+def test_a_text_for_one_of_two_visits_counts_for_both_and_is_on_a_persons_list(deployment: Deployment) -> None:
+    """Once: delivered, both of them, though it told of one."""
+    deployment.scene.with_a_wide_gate()
+    deployment.cycle()
+    saved = deployment.dump()
+    deployment.scene.booked(Booked(VISIT, "told", client_email=None, client_phone=ADA))
+    assert deployment.later().cycle() == ["sms"]
+    deployment.restore(saved)
+    deployment.scene.booked(Booked(VISIT + 30 * MINUTE, "untold", client_email=None, client_phone=ADA))
+    deployment.later().cycle()
+    deployment.recovered()
+    deployment.phones.reconcile()
+    states = deployment.scene.states()
+    assert (states["told", 2], states["untold", 2]) == (("unknown", "forgotten"), ("unknown", "forgotten"))
+
+
 def test_the_numbers_of_forgotten_attempts_are_not_given_again(deployment: Deployment) -> None:
     forgotten(deployment).recovered()
     deployment.release()

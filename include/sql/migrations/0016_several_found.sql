@@ -1,4 +1,4 @@
--- Of several contacts that a forgotten reminder may have had, none proves what became of it.
+-- A contact that was found proves what became of a reminder where it is the only one that fits it, and fits no other.
 SET LOCAL ROLE reminders_owner;
 
 CREATE OR REPLACE FUNCTION reminders.rebuild_listed(p_called_off bigint[]) RETURNS integer
@@ -13,10 +13,11 @@ BEGIN
         )
         SELECT f.channel, f.provider_id, f.address_hash, f.contacted_at, f.provider_status, r.account_id,
                array_agg(r.reminder_id) AS reminder_ids,
-               -- One contact was made. Nobody knows which of several accounts it was for, whether it was for a visit
-               -- that is off by now, or for an attempt whose doubt the ledger remembers; nor which of several contacts
-               -- was a reminder's: should the first have failed, that is no proof that the reminder reached nobody.
-               count(*) OVER (PARTITION BY f.channel, f.provider_id) = 1 AND bool_and(r.is_on AND r.is_only)
+               -- One contact was made. Nobody knows which of several accounts or visits it was for, whether it was for
+               -- a visit that is off by now, or for an attempt whose doubt the ledger remembers; nor which of several
+               -- contacts was a reminder's: should the first have failed, the reminder may have reached somebody.
+               count(*) OVER (PARTITION BY f.channel, f.provider_id) = 1 AND count(*) = 1
+               AND bool_and(r.is_on AND r.is_only)
                AND NOT EXISTS (
                    SELECT FROM doubt a
                    WHERE (a.channel, a.address_hash) = (f.channel, f.address_hash)
