@@ -1,4 +1,4 @@
-"""Prints the table of guards after the tests, whichever worker ran them."""
+"""Prints the table of guards after the tests, whichever worker ran them, and counts them for docs/guarantees.md."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from rich.table import Table
 
 from tests.chaos.guards import ELSEWHERE, REMOVALS
 from tests.chaos.strain import LABELS
+from tests.runs import record
 
 WIDTH = 150
+WHAT = "a night's drill without a guard, or without each of those that keep the same (`tests/chaos`)"
 Figures = dict[str, int]
 
 
@@ -55,6 +57,20 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     console.print("No drill notices the absence of these; tests/integration/test_row_guards.py proves them row by row:")
     for guard in ELSEWHERE:
         console.print(f"  {guard}")
+    if len(changed) == len(REMOVALS):
+        failed = sum("tests/chaos/" in report.nodeid for report in terminalreporter.stats.get("failed", []))
+        record("chaos", WHAT, {"tests that failed": failed, **counts()})
+
+
+def counts() -> dict[str, int]:
+    """How many removals there are of a guard or several, by what came of them."""
+    noticed = sum(removal.figure is not None for removal in REMOVALS)
+    return {
+        "removals": len(REMOVALS),
+        "that turned a figure of the log bad": noticed,
+        "of one guard where another still holds": len(REMOVALS) - noticed,
+        "guards that only a row notices": len(ELSEWHERE),
+    }
 
 
 @pytest.fixture(autouse=True)

@@ -40,7 +40,7 @@ LOW_CEILING = (f"UPDATE reminders.account_policy SET email_ceiling = {FEW_EMAILS
 
 @dataclass
 class Outcome:
-    """What came of a drill: the figures of `strain.LABELS`, and the cycles that failed, by what went wrong."""
+    """What came of a drill: the figures of `strain.LABELS`, and the runs that failed, by what went wrong."""
 
     figures: dict[str, int]
     failures: dict[str, int]
@@ -103,7 +103,7 @@ class Drill:
             operator=self.operator or acts.nothing,
             planners=self.planners,
         )
-        figures = {**run.night, **self._figures(run.heard, read), "failed_cycles": sum(run.failures.values())}
+        figures = {**run.night, **self._figures(run.heard, read), "failed_runs": sum(run.failures.values())}
         return Outcome({name: figures[name] for name in strain.LABELS}, run.failures)
 
     def _figures(self, heard: pd.DataFrame, read: Mapping[str, list[dict[str, Any]]]) -> dict[str, int]:

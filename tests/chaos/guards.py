@@ -59,16 +59,16 @@ CEILING_LAYERS = (layers.WAIT_FOR_CEILING, layers.CHOSEN, layers.CEILING_KEPT)
 
 REMOVALS = [
     Removal(ONCE, ONCE_LAYERS[:1], drills.AGAIN, None, "index contacted_once"),
-    Removal(ONCE, ONCE_LAYERS[1:2], drills.AGAIN, "failed_cycles"),
+    Removal(ONCE, ONCE_LAYERS[1:2], drills.AGAIN, "failed_runs"),
     Removal(ONCE, ONCE_LAYERS[1:], drills.AGAIN, None, "verdict slot_already_contacted"),
     Removal(ONCE, ONCE_LAYERS, drills.AGAIN, "duplicates"),
-    Removal(DOUBT, (layers.IN_DOUBT,), drills.DOUBT, None, "once"),
+    Removal(DOUBT, (layers.IN_DOUBT,), drills.DOUBT, "failed_runs"),
     Removal(DOUBT, ONCE_LAYERS, drills.DOUBT, None, layers.IN_DOUBT.name),
     Removal(DOUBT, (layers.IN_DOUBT, *ONCE_LAYERS), drills.DOUBT, "duplicates"),
     Removal("doubt is no proof", (layers.TOLD_APART,), drills.DOUBT, "duplicates"),
     *kept_by("a contact is made once", drills.RUN_AGAIN, "contacts_twice", layers.NOT_MADE, layers.MADE_ONCE),
     Removal(ONE_ROW, (layers.REMINDER_ONCE,), drills.TWO_PLANNERS, None, layers.LOCK.name),
-    Removal("cycles take turns", (layers.LOCK,), drills.TWO_PLANNERS, "failed_cycles"),
+    Removal("cycles take turns", (layers.LOCK,), drills.TWO_PLANNERS, "failed_runs"),
     Removal(ONE_ROW, (layers.LOCK, layers.REMINDER_ONCE), drills.TWO_PLANNERS, "rows_twice"),
     *kept_by("expiry", drills.UNGATED, "late_escalations", *EXPIRY_LAYERS),
     # No window ends after the start (window_runs_forward).
@@ -78,7 +78,7 @@ REMOVALS = [
     *kept_by("silence rule", drills.HELD, "late_escalations", layers.PROOF, layers.CALL_HAS_PROOF),
     *kept_by("hold", drills.STOPPED, "after_hold", layers.ON_HOLD, layers.NO_HOLD, layers.SOCKET),
     *kept_by("volume gate", drills.BACKLOG, "backlog_unasked", layers.JUDGED),
-    Removal(ASKED, (layers.ASKED,), drills.BACKLOG, "failed_cycles"),
+    Removal(ASKED, (layers.ASKED,), drills.BACKLOG, "failed_runs"),
     Removal(ASKED, (layers.WAS_JUDGED, layers.GOOD_IS_JUDGED), drills.BACKLOG, None, layers.ASKED.name),
     Removal(ASKED, (layers.ASKED, layers.GOOD_IS_JUDGED), drills.BACKLOG, None, layers.WAS_JUDGED.name),
     Removal(ASKED, (layers.ASKED, layers.WAS_JUDGED, layers.GOOD_IS_JUDGED), drills.BACKLOG, "backlog_unasked"),
@@ -97,7 +97,7 @@ REMOVALS = [
     *kept_by("contacts are counted", drills.BUSY, "by_phone_in_a_day", layers.COUNTED),
     *kept_by("one call at a time", drills.LONG_CALLS, "most_calls_at_once", layers.WAIT_FOR_LINE, layers.ONE_OPEN_CALL),
     *kept_by("a provider's id once", drills.SAME_ID, "falsely_delivered", layers.ID_ONCE),
-    Removal("preflight", (layers.CAP_KEPT,), drills.BUSY, "failed_cycles", is_recorded=False),
+    Removal("preflight", (layers.CAP_KEPT,), drills.BUSY, "failed_runs", is_recorded=False),
 ]
 
 # Those that `make test` runs too, without every layer.

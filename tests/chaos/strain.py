@@ -39,7 +39,7 @@ LABELS = {
     "falsely_delivered": "delivered, says the ledger; nobody heard",
     "rows_twice": "reminders that the ledger has twice",
     "contacts_twice": "contacts that the ledger has made twice",
-    "failed_cycles": "cycles that failed",
+    "failed_runs": "runs that failed",
     "sent_after": "contacts after the change",
 }
 

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from traceback import extract_tb
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -93,7 +94,7 @@ class Ringonce:
     """One deployment with an empty ledger in `database`, started at `now`. Use it in `with`.
 
     `operator` is what a person may do. `is_dispatch_broken`: a deploy has broken the module of the dispatch task, and
-    nothing else. `is_paused`: somebody has paused the DAG. `failures` counts, by what went wrong, the cycles that
+    nothing else. `is_paused`: somebody has paused the DAG. `failures` counts, by what went wrong, the runs that
     failed for any other reason.
     """
 
@@ -134,21 +135,22 @@ class Ringonce:
     def tick(self, now: datetime) -> None:
         """What Airflow starts at `now`: reconcile_deliveries, then a run of send_due_reminders for each worker."""
         self.clock.set(now)
-        self.reconcile()
+        self.attempt(self.reconcile)
         if len(self.workers) == 1:
-            self.attempt(now, self.workers[0])
+            self.attempt(partial(self.cycle, now, self.workers[0]))
             return
         with ThreadPoolExecutor(len(self.workers)) as pool:
             # Runs by hand beside the scheduled one: each has a date of its own.
             dates = [now - place * SECOND for place in range(len(self.workers))]
-            list(pool.map(self.attempt, dates, self.workers))
+            cycles = [partial(self.cycle, date, worker) for date, worker in zip(dates, self.workers, strict=True)]
+            list(pool.map(self.attempt, cycles))
 
-    def attempt(self, date: datetime, worker: Worker) -> None:
+    def attempt(self, run: Callable[[], object]) -> None:
         """A run that may fail: then it is red, and the next one begins from what the ledger holds."""
         try:
-            self.cycle(date, worker)
+            run()
         except (RemindersError, psycopg.Error) as error:
-            # The line of `cycle` that failed: what the error itself says may be no more than its class.
+            # The line of the run that failed: what the error itself says may be no more than its class.
             line = extract_tb(error.__traceback__)[1].line
             self.failures[f"{type(error).__name__}: {error}; {line}"] += 1
 

@@ -56,12 +56,8 @@ CASES = [
     for effect in EFFECTS
     if history_of(point, channel) is not None
 ]
-# Where the process dies between what the ledger and what the provider knows: these run in `make test` too.
+# Between what the ledger and what the provider knows: these run in `make test` too.
 ALWAYS = {"intend.committed", "send.before", "send.answered", "record.before_commit", "record.committed"}
-
-
-def is_always_run(point: str, effect: str, _channel: Channel) -> bool:
-    return effect == "crash" and point in ALWAYS
 
 
 def judge(practice: Practice) -> None:
@@ -82,7 +78,10 @@ def judge(practice: Practice) -> None:
 
 @pytest.mark.parametrize(
     ("point", "effect", "channel"),
-    [pytest.param(*case, id="-".join(case), marks=[] if case[0] in ALWAYS else pytest.mark.chaos) for case in CASES],
+    [
+        pytest.param(*case, id="-".join(case), marks=pytest.mark.always if case[0] in ALWAYS else pytest.mark.chaos)
+        for case in CASES
+    ],
 )
 def test_a_fault_at_a_point(ledger: TestDatabase, point: str, effect: str, channel: Channel) -> None:
     history = history_of(point, channel)
