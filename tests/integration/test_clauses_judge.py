@@ -12,7 +12,7 @@ import pytest
 from tests.integration.rows import NOW, VISIT, Rows
 from tests.integration.scene import HOUR, MINUTE
 
-WEEK = timedelta(days=7)
+WEEK, DAY = timedelta(days=7), timedelta(days=1)
 JUDGE = "SELECT named, reminders FROM reminders.judge(%(date)s, %(now)s)"
 FIND = "SELECT * FROM reminders.find_abnormal(%(date)s, %(now)s, %(gap)s)"
 OLD = {"due_at": NOW - 2 * HOUR}
@@ -44,6 +44,39 @@ def due(count: int = 1, account: str = "clinic", **changed: Any) -> Act:
             columns = {"account_id": account, "step": 2} | FRESH | changed
             name = f"{account} {columns['step']} {columns['due_at']} {number}"
             rows.reminder(**({"appointment_id": name, "address_hash": name.encode()} | columns))
+
+    return act
+
+
+def told(count: int, account: str = "clinic") -> Act:
+    """As many of those had a text yesterday evening."""
+
+    def act(rows: Rows) -> None:
+        addresses = rows.ask(
+            "SELECT address_hash FROM reminders.reminder WHERE account_id = %(account)s LIMIT %(count)s",
+            account=account, count=count,
+        )  # fmt: skip
+        for (address,) in addresses:
+            contact = rows.put(
+                "contact", batch_id=1, account_id=account, channel="sms", address_hash=address, zone="UTC", place=1
+            )
+            rows.guard(contact_id=contact, account_id=account, address_hash=address, step=1)
+            rows.attempt(
+                contact_id=contact, account_id=account, address_hash=address, state="delivered",
+                intended_at=NOW - 20 * HOUR,
+            )  # fmt: skip
+
+    return act
+
+
+def used_to(account: str = "clinic", **figures: int) -> Act:
+    """An account that is known for two weeks, and what it had in this hour of both."""
+
+    def act(rows: Rows) -> None:
+        rows.owner.execute("UPDATE reminders.account_seen SET first_seen_at = %s", [NOW - 2 * WEEK])
+        for week in (1, 2):
+            hour = {"account_id": account, "channel": "sms", "hour_at": NOW - week * WEEK}
+            rows.put("volume", **(hour | {"contacts": 0, "overdue": 0, "repeated": 0} | figures))
 
     return act
 
@@ -99,11 +132,20 @@ def held(rows: Rows, *acts: Act) -> dict[str, int]:
         # A new account's past
         ({"clinic 2 to 6 hours": 1}, (unseen, due(**OLD), due(account="vet", **OLD))),
         ({}, (unseen, due(**FRESH))),
+        # ... stops nobody else, nor does what is past after it count as about to go
+        ({"clinic 2 to 6 hours": 2}, (
+            unseen, due(2, **OLD), due(2, "vet", **OLD), due(2, "spa", **OLD),
+        )),
+        ({"clinic 2 to 6 hours": 2}, (gap, due(2, **OLD), due(1))),
         # More overdue than usual, of one account and in all
         ({}, (due(2, **OLD),)),
         ({"clinic 2 to 6 hours": 3}, (due(3, **OLD),)),
         ({}, (due(3, created_at=NOW - MINUTE, **OLD), implied(3))),
         ({}, (due(3, not_before_at=NOW - MINUTE, **OLD), implied(3))),
+        *(({"clinic 2 to 6 hours": 3}, (due(3, **OLD), due(1, due_at=NOW - 7 * HOUR, **later), implied(3)))
+          for later in ({"created_at": NOW - MINUTE}, {"not_before_at": NOW - MINUTE})),
+        ({}, (due(5, **OLD), implied(9), used_to(contacts=9, overdue=2))),
+        ({"clinic 2 to 6 hours": 7}, (due(7, **OLD), implied(9), used_to(contacts=9, overdue=2))),
         ({}, (due(2, **OLD), due(3, step=3, deferred_for="wait_for_lower_rung", **OLD))),
         *(({"clinic 2 to 6 hours": 3}, (due(3, **OLD), due(1, deferred_for=waited, due_at=NOW - 7 * HOUR)))
           for waited in ("wait_for_lower_rung", "wait_for_answer")),
@@ -112,6 +154,9 @@ def held(rows: Rows, *acts: Act) -> dict[str, int]:
         )),
         ({"clinic 2 to 6 hours": 2, "vet 2 to 6 hours": 2, "spa 2 to 6 hours": 2}, (
             due(2, "clinic", **OLD), due(2, "vet", **OLD), due(2, "spa", **OLD),
+        )),
+        ({"clinic 2 to 6 hours": 2, "vet 2 to 6 hours": 2, "spa 2 to 6 hours": 2}, (
+            due(2, "clinic", **OLD), due(2, "vet", **OLD), due(2, "spa", **OLD), implied(9),
         )),
         ({}, (due(2, "clinic", **OLD), due(2, "vet", **OLD), due(1, "spa", **OLD))),
         # More contacts than usual, of one account and in all; what waits for more than pace stays
@@ -126,11 +171,24 @@ def held(rows: Rows, *acts: Act) -> dict[str, int]:
         # One that is stopped by itself stops no other
         ({"clinic 2 fresh": 3}, (due(3), due(2, "vet"))),
         ({"clinic 2 to 6 hours": 3}, (due(3, **OLD), due(2, "vet", **OLD))),
+        ({"clinic 2 fresh": 4}, (due(4), due(2, "vet"))),
+        ({"clinic 2 to 6 hours": 4}, (due(4, **OLD), due(2, "vet", **OLD))),
         # What is held as a backlog is not about to go
         ({"clinic 2 to 6 hours": 3}, (gap, due(3, **OLD), due(2))),
         ({"clinic 2 to 6 hours": 3}, (due(3, **OLD), due(2))),
         # Another channel's flood is another's
         ({"clinic 2 fresh": 3}, (due(3), due(1, step=3, channel="call"))),
+        ({"clinic 2 fresh": 2, "vet 2 fresh": 2, "spa 2 fresh": 2}, (
+            due(2), due(2, "vet"), due(2, "spa"), due(1, step=3, channel="call"),
+        )),
+        ({}, (due(2), due(1, "vet"), due(1, step=3, channel="call"))),
+        # More who were so contacted in the last day than usual, of one account and in all
+        ({}, (due(2), told(2), implied(9))),
+        ({"clinic 2 fresh": 3}, (due(3), told(3), implied(9))),
+        ({"clinic 2 fresh": 2, "vet 2 fresh": 2, "spa 2 fresh": 2}, (
+            *(act for account in ("clinic", "vet", "spa") for act in (due(2, account), told(2, account))), implied(9),
+        )),
+        ({"clinic 2 fresh": 4}, (due(4), told(4), due(2, "vet"), told(2, "vet"), implied(9))),
     ],
 )  # fmt: skip
 def test_what_is_held(rows: Rows, expected: dict[str, int], acts: tuple[Act, ...]) -> None:
@@ -168,6 +226,16 @@ def test_a_group_is_not_another(rows: Rows, hold: dict[str, Any]) -> None:
     assert rows.ask("SELECT count(*), max(hold_id) = %(hold)s FROM reminders.reminder", hold=number) == [(1, False)]
 
 
+def test_a_group_that_was_released_before_takes_in_nothing(rows: Rows) -> None:
+    """Whichever way it is found, before or after the one that is in force."""
+    released = {"age": "to 6 hours", "released_at": NOW - HOUR}
+    rows.hold("group", "clinic 2 to 6 hours", **released)
+    number = rows.hold("group", "clinic 2 to 6 hours", age="to 6 hours")
+    rows.hold("group", "clinic 2 to 6 hours", **released)
+    held(rows, gap, due(**OLD))
+    assert rows.ask("SELECT hold_id FROM reminders.reminder") == [(number,)]
+
+
 @pytest.mark.parametrize(
     ("released_at", "acts", "is_held"),
     [
@@ -181,6 +249,7 @@ def test_a_group_is_not_another(rows: Rows, hold: dict[str, Any]) -> None:
 def test_what_a_person_released_before_the_gap_is_held_again(
     rows: Rows, released_at: Any, acts: tuple[Act, ...], is_held: bool
 ) -> None:
+    rows.hold("group", "clinic 2 to 1 day", released_at=NOW - DAY)
     number = rows.hold("group", "clinic 2 older", released_at=released_at)
     found = held(rows, *acts, due(hold_id=number, **OLD))
     assert ("clinic 2 to 6 hours" in found) == is_held
@@ -213,6 +282,13 @@ def test_what_is_above_a_step_that_nobody_released_is_held_too(
         assert rows.ask("SELECT why FROM reminders.hold WHERE step = 2 AND placed_by = 'triage'") == [
             ("a step before it was held by the gate, and nobody released it",)
         ]
+
+
+def test_a_notice_that_was_held_too_long_holds_no_step_above_it(rows: Rows) -> None:
+    """It is no step of the ladder: the first one has none before it."""
+    number = rows.hold("group", "clinic 0 older", step=0)
+    rows.reminder(**(MISSED | {"step": 0, "hold_id": number}))
+    assert held(rows, due(appointment_id="visit", step=1, channel="email", **OLD)) == {}
 
 
 def test_the_cycle_was_judged_and_no_other(rows: Rows) -> None:
@@ -279,19 +355,18 @@ def test_the_reasons_name_the_figures(rows: Rows) -> None:
     assert why(rows, "*") == (None, None, None)
 
 
+@pytest.mark.parametrize("usual", [1, 2])
+@pytest.mark.parametrize("of", ["*", "clinic"])
 @pytest.mark.parametrize("figure", ["overdue", "contacts", "repeated"])
-def test_in_all_usual_is_the_more_of_what_all_had_and_of_the_accounts_together(rows: Rows, figure: str) -> None:
-    """The accounts are known for two weeks; all is known as long."""
-    rows.owner.execute("UPDATE reminders.account_seen SET first_seen_at = %s", [NOW - 2 * WEEK])
-    nothing = {"contacts": 0, "overdue": 0, "repeated": 0}
-    for act in (due(2, "clinic", **OLD), due(2, "vet", **OLD), due(2, "spa", **OLD), implied(9)):
+def test_in_all_usual_is_the_more_of_what_all_had_and_of_the_accounts_together(
+    rows: Rows, figure: str, of: str, usual: int
+) -> None:
+    """Six are more than the five that always pass, and no more than three times two."""
+    for account in ("clinic", "vet", "spa"):
+        due(2, account, **(OLD if figure == "overdue" else FRESH))(rows)
+        if figure == "repeated":
+            told(2, account)(rows)
+    for act in (implied(9), used_to(of, **({"contacts": 9} | {figure: usual}))):
         act(rows)
-    which = 2 if figure == "contacts" else 1
-    assert why(rows, "*")[which] is not None or figure == "repeated"
-    for account, usual in (("clinic", 1), ("*", 2)):
-        for week in (1, 2):
-            rows.put(
-                "volume", account_id=account, channel="sms", hour_at=NOW - week * WEEK, **(nothing | {figure: usual})
-            )
-        if figure != "repeated":
-            assert (why(rows, "*")[which] is None) == (account == "*")
+    found = why(rows, "*")
+    assert (found[1 if figure == "overdue" else 2] is None) == (usual == 2)
