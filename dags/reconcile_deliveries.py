@@ -14,7 +14,7 @@ Every two minutes, find out what became of contacts. It never contacts anybody, 
 again: what nobody can prove ends `unknown`, counts as contacted, and is on the list of `python -m reminders.operate doubts`. What is
 accepted for 48 hours without a final status ends `unknown` too.
 
-**`unknown_to_ledger` is not 0, or `recover_forgotten` says `open: 1`?** The provider knows of contacts that the ledger does not: everything
+**`unknown_to_ledger` is not 0, or `recover_forgotten` says `lists_to_read: 1`?** The provider knows of contacts that the ledger does not: everything
 is held until its list has been read, ten minutes later, and a cycle has gone by it. `python -m reminders.operate holds` says why and what
 was found; then a person releases the hold.
 """

@@ -40,5 +40,5 @@ def test_without_being_asked_a_tool_records_nothing(tmp_path: Path, monkeypatch:
 def test_make_chaos_names_each_folder_whose_tests_it_is_for() -> None:
     tests = ROOT.glob("tests/*/test_*.py")
     marked = {str(test.parent.relative_to(ROOT)) for test in tests if re.search(r"mark\.chaos", test.read_text())}
-    [named] = re.findall(r"-m "chaos or always" (.+)", (ROOT / "Makefile").read_text())
+    [named] = re.findall(r'-m "chaos or always" (.+)', (ROOT / "Makefile").read_text())
     assert set(named.split()) == marked
