@@ -44,8 +44,7 @@ soak: $(READY)  ## ten years of random faults on a virtual clock, in about an ho
 		$(if $(SEED),--seed $(SEED)) $(if $(UNTIL),--until $(UNTIL))
 
 mutants: $(READY)  ## leave out each clause of the SQL, change each line of the policy: which test notices (hours)
-	PYTHONPATH=plugins $(BIN)/python -m tests.mutation sql
-	PYTHONPATH=plugins $(BIN)/python -m tests.mutation python
+	@export PYTHONPATH=plugins; $(BIN)/python -m tests.mutation sql; sql=$$?; $(BIN)/python -m tests.mutation python && exit $$sql
 
 rehearse: $(READY)  ## say what would go out if sending resumed now; sends and changes nothing
 	@if [ -f .local/env ]; then . .local/env; fi; PYTHONPATH=plugins exec $(BIN)/python -m reminders.operate rehearse

@@ -262,7 +262,7 @@ def poll_accepted() -> dict[str, int]:
 
 @task(execution_timeout=timedelta(minutes=15))
 def recover_forgotten() -> dict[str, int]:
-    """Read the provider's list for a ledger that has forgotten; returns how many contacts it lacked."""
+    """Read the provider's list for a ledger that has forgotten; returns what `recovery.recover` counts."""
     from reminders.cycle.recovery import recover
     from reminders.store.evidence import Evidence
 

@@ -16,6 +16,7 @@ from tests.faults.histories import (
     History,
     Practice,
     audited,
+    histories_of,
     lost,
     opened,
     ordinary,
@@ -94,11 +95,15 @@ def test_a_fault_at_a_point(ledger: TestDatabase, point: str, effect: str, chann
         judge(practice)
 
 
-@pytest.mark.parametrize("channel", list(Channel))
-@pytest.mark.parametrize("history", [ordinary, refused, lost, audited], ids=lambda history: history.__name__)
+@pytest.mark.parametrize(
+    ("history", "channel"),
+    [
+        pytest.param(history, channel, id=f"{history.__name__}-{channel}")
+        for channel in Channel
+        for history in histories_of(channel)
+    ],
+)
 def test_the_histories_are_sound_without_a_fault(ledger: TestDatabase, history: History, channel: Channel) -> None:
-    if history is audited and channel is Channel.EMAIL:
-        return
     with opened(ledger, channel, Fault("none", "crash")) as practice:
         history(practice)
         practice.to_the_end()

@@ -82,7 +82,6 @@ class Judge:
         self.heard = [each for each in heard if each.visits]
         self.asked = [(asked, tuple(NAME.findall(asked.body))) for asked in network.asked]
         self.calls_at_once = 0
-        self.due = 0
         self._asked_by_address: dict[str, list[tuple[Asked, tuple[str, ...]]]] = defaultdict(list)
         for asked, names in self.asked:
             self._asked_by_address[asked.to].append((asked, names))
@@ -286,7 +285,6 @@ class Judge:
                 what = f"{row['appointment_id']} step {row['step']} is {row['state']} for ever"
                 yield Violation("lost", row["due_at"], what, (row["appointment_id"],))
         for key, version, due_at in self._due():
-            self.due += 1
             if key not in states:
                 what = f"{key[1]} step {key[3]} of {key[2]:%d %H:%M} was due at {due_at:%d %H:%M}: no row"
                 yield Violation("lost", due_at, what, (version.name, *addresses(version)))

@@ -134,7 +134,7 @@ def run_again(season: Season, history: History) -> None:
             season.deployment.cycled(dates[-1], 0)
         season.over(history)
 
-    season.after_tick(history, clear)
+    season.after_tick(clear)
 
 
 def backfill(season: Season, history: History) -> None:
@@ -149,7 +149,7 @@ def backfill(season: Season, history: History) -> None:
         season.over(history)
 
     history.detail = f"from {since} ago"
-    season.after_tick(history, fill)
+    season.after_tick(fill)
 
 
 def no_scheduler(season: Season, history: History) -> None:

@@ -276,9 +276,8 @@ class Season:
                 self.traps.remove(trap)
                 trap.act(point)
 
-    def after_tick(self, history: History, act: Callable[[], None]) -> None:
+    def after_tick(self, act: Callable[[], None]) -> None:
         """Do `act` when the runs of this tick have ended."""
-        del history
         self._after.append(act)
 
     def lasting(
@@ -378,7 +377,6 @@ class Season:
     def _read_the_end(self) -> None:
         with self.deployment.owner.cursor(row_factory=dict_row) as cursor:
             self.reminders = cursor.execute("SELECT * FROM reminders.reminder").fetchall()
-            self.attempts = cursor.execute("SELECT * FROM reminders.attempt").fetchall()
             self.holds = cursor.execute("SELECT * FROM reminders.hold").fetchall()
 
 

@@ -51,3 +51,5 @@ BEGIN
     END LOOP;
     RETURN rebuilt;
 END $$;
+
+RESET ROLE;
