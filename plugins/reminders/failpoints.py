@@ -1,8 +1,9 @@
 """Named points at every step of input and output, at which a test crashes, fails or pauses the process.
 
-A transaction that writes has two, `<work>.before_commit` and `<work>.committed`; a call of a provider has two,
-`<call>.before` (nothing has left yet, and no check is made any more) and `<call>.answered` (nothing of the answer is
-kept yet). In production nobody arms them, and reaching one costs the comparison with None.
+A transaction that writes has two, `<work>.before_commit` and `<work>.committed`; a call of a provider, the reading of
+the book and the keeping of the mark have two, `<call>.before` (nothing has left yet, and no check is made any more) and
+`<call>.answered` (nothing of the answer is kept yet). In production nobody arms them, and reaching one costs the
+comparison with None.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 
 Act = Callable[[str], None]
 
-# The work of transactions that write, and the calls of a provider, in the order in which a cycle comes to them.
+# The work of the tasks' transactions that write, in the order in which a cycle comes to them.
 TRANSACTIONS = (
     "begin_recovery",
     "reserve_attempts",
@@ -35,10 +36,16 @@ TRANSACTIONS = (
     "note_found",
     "hold_everything",
 )
-CALLS = ("send", "status", "list", "cancel")
+# What a person's transactions write.
+DECISIONS = ("place_hold", "release", "drop", "turn_down")
+# What a task asks of the provider, of the book and of Airflow.
+CALLS = ("send", "status", "list", "cancel", "read_book", "keep_mark")
 POINTS = tuple(
     f"{work}.{point}"
-    for works, points in ((TRANSACTIONS, ("before_commit", "committed")), (CALLS, ("before", "answered")))
+    for works, points in (
+        (TRANSACTIONS + DECISIONS, ("before_commit", "committed")),
+        (CALLS, ("before", "answered")),
+    )
     for work in works
     for point in points
 )

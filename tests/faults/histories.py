@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,7 @@ from reminders.cycle.extract import extract
 from reminders.cycle.preflight import preflight
 from reminders.cycle.reconcile import cancel_at_provider, close_dead, poll
 from reminders.cycle.recovery import recover
-from reminders.failpoints import armed
+from reminders.failpoints import POINTS, armed
 from reminders.model import Acceptance, Channel, Contact
 from reminders.store.evidence import Evidence
 from reminders.store.holds import Holds
@@ -46,6 +46,10 @@ SELECT a.provider_id, 'sent', c.reference, %s FROM reminders.attempt a JOIN remi
 WHERE a.provider_id IS NOT NULL ORDER BY a.attempt_id LIMIT 1"""
 
 
+# What a person's command does.
+Decision = Callable[[Holds, datetime], None]
+
+
 class Crash(BaseException):
     """The process is gone at this point."""
 
@@ -64,6 +68,7 @@ class Fault:
     reached: int = 0
 
     def __call__(self, point: str) -> None:
+        assert point in POINTS, f"{point} is not in the list, so that no fault is tried there"
         if point != self.point:
             return
         self.reached += 1
@@ -178,13 +183,15 @@ class Practice:
         provider = Provider(twilio.listed, twilio.status, final_status)
         self.run(("audit", lambda: audit(self.scene.ledger, provider, self.scene.now)))
 
-    def release(self) -> int:
-        """A person releases every hold that can be released; returns how many there were."""
-        holds = Holds(self.database.connect("reminders_operator_login"))
-        ids = [hold["hold_id"] for hold in holds.in_force(self.scene.now)]
-        if ids:
-            holds.release(ids, "Ana", self.scene.now)
-        return len(ids)
+    def decide(self, act: Decision) -> None:
+        """A person's command; she who has heard no answer gives it again, unless the holds show that it was done."""
+        if not self.run(("operate", lambda: act(self._holds(), self.scene.now))):
+            was_placed = bool(self._holds().in_force(self.scene.now))
+            if was_placed is not (act is place):
+                self.run(("operate", lambda: act(self._holds(), self.scene.now)))
+
+    def _holds(self) -> Holds:
+        return Holds(self.database.connect("reminders_operator_login"))
 
     # What the log says
 
@@ -242,6 +249,27 @@ def opened(database: TestDatabase, channel: Channel, fault: Fault) -> Iterator[P
 
 SENDER_ADDRESS = "reminders@example.com"
 History = Callable[[Practice], None]
+
+
+def in_force(holds: Holds, now: datetime) -> list[int]:
+    return [hold["hold_id"] for hold in holds.in_force(now)]
+
+
+def place(holds: Holds, now: datetime) -> None:
+    holds.place("all", "", "Ana", "a look", now, HOUR)
+
+
+def release(holds: Holds, now: datetime) -> None:
+    if ids := in_force(holds, now):
+        holds.release(ids, "Ana", now)
+
+
+def drop(holds: Holds, now: datetime) -> None:
+    holds.drop(in_force(holds, now), "Ana", now)
+
+
+def turn_down(holds: Holds, now: datetime) -> None:
+    holds.turn_down(in_force(holds, now), "Ana", now)
 
 
 def ordinary(practice: Practice) -> None:
@@ -316,11 +344,51 @@ def recovered(practice: Practice) -> None:
         practice.reconcile()
     practice.later(5 * MINUTE)
     practice.cycle()
-    practice.release()
+    practice.decide(release)
     practice.is_to_be_held = False
     practice.reconcile()
 
 
+def stopped(practice: Practice) -> None:
+    """A person stops everything before a cycle, and releases it."""
+    practice.is_to_be_held = True
+    practice.book("a", "c")
+    practice.decide(place)
+    practice.cycle()
+    assert practice.heard() == []
+    practice.later(5 * MINUTE)
+    practice.decide(release)
+    practice.is_to_be_held = False
+    practice.cycle()
+
+
+def dropped(practice: Practice) -> None:
+    """After two hours without a cycle a person ends what the gate has held."""
+    overdue(practice, drop)
+
+
+def turned_down(practice: Practice) -> None:
+    """After two hours without a cycle a person turns down to email what the gate has held."""
+    overdue(practice, turn_down)
+
+
+def overdue(practice: Practice, decision: Decision) -> None:
+    practice.is_to_be_held = True
+    practice.book("a")
+    practice.later(2 * HOUR)
+    practice.scene.owner.execute("UPDATE reminders.gate_bound SET longest_gap = '1 hour'")
+    practice.cycle()
+    assert practice.heard() == []
+    practice.scene.owner.execute("UPDATE reminders.gate_bound SET longest_gap = '1 day'")
+    practice.later(5 * MINUTE)
+    practice.cycle()
+    practice.decide(decision)
+    practice.is_to_be_held = False
+    practice.later(5 * MINUTE)
+    practice.cycle()
+
+
 def histories_of(channel: Channel) -> Sequence[History]:
     """The histories that this channel can have: an email is in no list of the provider's."""
-    return (ordinary, refused, lost) if channel is Channel.EMAIL else (ordinary, refused, lost, audited)
+    everywhere = (ordinary, refused, lost, stopped, dropped, turned_down)
+    return everywhere if channel is Channel.EMAIL else (*everywhere, audited)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import pytest
 
 from reminders.failpoints import POINTS
@@ -16,12 +14,17 @@ from tests.faults.histories import (
     History,
     Practice,
     audited,
+    dropped,
     histories_of,
     lost,
     opened,
     ordinary,
+    phone,
     refused,
+    stopped,
+    turned_down,
 )
+from tests.kills.judge import Due, Entry, complaints, reached
 
 EFFECTS = ("crash", "error", "pause")
 # Points that an ordinary day does not come to.
@@ -30,6 +33,10 @@ ELSEWHERE: dict[str, History] = {
     "begin_recovery": lost,
     "note_found": lost,
     "hold_everything": audited,
+    "place_hold": stopped,
+    "release": stopped,
+    "drop": dropped,
+    "turn_down": turned_down,
 }
 # Of emails the provider has no status, no list by number and nothing to cancel.
 NOT_FOR_EMAIL = {"status", "cancel", "note_status", "note_looked_up", "hold_everything"}
@@ -62,19 +69,31 @@ ALWAYS = {"intend.committed", "send.before", "send.answered", "record.before_com
 
 
 def judge(practice: Practice) -> None:
-    """Nobody twice, no two calls at once, everybody who was booked reached or accounted for, nothing left open."""
-    heard = Counter(practice.heard())
-    assert max(heard.values(), default=0) <= 1, heard
-    assert practice.phones.network.summary()["max_simultaneous_calls"] <= 1
-    states = {name: state for (name, _), state in practice.scene.states().items()}
+    """The network's log beside the ledger: nobody twice, no two calls at once, each state what the log says, nothing
+    left open, and at most the one contact that the fault was about not made."""
+    entries = [
+        Entry(*row)
+        for row in practice.scene.owner.execute("SELECT appointment_id, channel, state, reason FROM reminders.reminder")
+    ]
+    states = {entry.appointment_id: entry for entry in entries}
+    # A call that is cancelled at the provider may have rung before.
+    names = practice.scene.book.keys() - {CANCELLING}
+    due = [owed(name, states[name].channel if name in states else practice.channel) for name in names]
+    network = practice.phones.network
+    found = reached(network.log())
+    assert complaints(due, entries, found, network.summary()["max_simultaneous_calls"]) == []
     [(still_open,)] = practice.scene.owner.execute(
         "SELECT count(*) FROM reminders.reminder WHERE ended_at IS NULL"
     ).fetchall()
     assert still_open == 0, states
-    # The one contact that the fault was about may not have been made, and then nobody can know.
-    silent = {name: states.get(name) for name in practice.scene.book if name not in heard and name != CANCELLING}
+    silent = [states[each.appointment_id] for each in due if not found[each.place]]
+    silent = [entry for entry in silent if entry.reason != "dropped"]
     assert len(silent) <= 1, silent
-    assert {state for state, _ in filter(None, silent.values())} <= {"unknown", "superseded"}, silent
+    assert {entry.state for entry in silent} <= {"unknown", "superseded"}, silent
+
+
+def owed(name: str, channel: str) -> Due:
+    return Due(name, channel, f"{name}@example.com" if channel == Channel.EMAIL else phone(name))
 
 
 @pytest.mark.parametrize(

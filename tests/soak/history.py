@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from random import Random
 
-from reminders.failpoints import POINTS
+from reminders.failpoints import DECISIONS, POINTS
 from tests.drill.book import TICK
 
 # A fault that has not struck in this time does not.
@@ -17,7 +17,9 @@ RARE = (
     *("begin_recovery", "note_refusal", "note_found", "note_looked_up", "hold_everything", "list", "cancel"),
     *("note_status",),
 )
-COMMON = tuple(point for point in POINTS if point.partition(".")[0] not in RARE)
+# What a season's faults strike at: one more here, and every seed is another season.
+STRUCK = tuple(point for point in POINTS if point.partition(".")[0] not in (*DECISIONS, "read_book", "keep_mark"))
+COMMON = tuple(point for point in STRUCK if point.partition(".")[0] not in RARE)
 # Where a process that stands still, or another run, leaves no transaction open: others can go on meanwhile.
 BETWEEN = tuple(point for point in COMMON if not point.endswith("before_commit"))
 # Points that many contacts of a cycle come to; at the others the first time counts.

@@ -5,11 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from reminders.failpoints import POINTS
 from tests.drill.book import DAY, HOUR, TICK
 from tests.soak.book import MINUTE
 from tests.soak.deployment import Crash
-from tests.soak.history import BETWEEN, COMMON, History, drawn_point
+from tests.soak.history import BETWEEN, COMMON, STRUCK, History, drawn_point
 
 if TYPE_CHECKING:
     from tests.soak.season import Season
@@ -27,7 +26,7 @@ def crash(season: Season, history: History) -> None:
 
 def crash_where_few_come(season: Season, history: History) -> None:
     """The process dies at a point that few days come to: the trap lies there until it is come to."""
-    point = history.random.choice([point for point in POINTS if point not in COMMON])
+    point = history.random.choice([point for point in STRUCK if point not in COMMON])
     history.detail = f"at {point}"
 
     def die(point: str) -> None:

@@ -11,9 +11,9 @@ from itertools import chain
 
 from rich.table import Table
 
-from reminders.failpoints import POINTS
 from tests.drill.book import HOUR
 from tests.soak.faults import KINDS
+from tests.soak.history import STRUCK
 from tests.soak.judge import Judge, Violation
 from tests.soak.season import Season
 
@@ -80,7 +80,7 @@ def paths(season: Season) -> Iterator[str]:
     """Every rare path that the season took, once for each time."""
     for history in season.histories:
         yield f"fault: {history.kind}"
-        for point in POINTS:
+        for point in STRUCK:
             if f"at {point}" in history.detail:
                 yield f"point: {point}"
         if history.kind in ("lie", "many_doubts"):
@@ -167,7 +167,7 @@ def table(report: Report) -> Table:
 
 def path_table(report: Report) -> Table:
     """How often each rare path was reached, the kinds of faults and the points whether or not they were."""
-    expected = [*(f"fault: {kind.__name__}" for kind in KINDS), *(f"point: {point}" for point in POINTS)]
+    expected = [*(f"fault: {kind.__name__}" for kind in KINDS), *(f"point: {point}" for point in STRUCK)]
     counted = {name: report.paths[name] for name in expected} | dict(sorted(report.paths.items()))
     printed = Table("path", "times", "path", "times", title="how often each rare path was reached")
     cells = [(name, f"{times:,}") for name, times in counted.items()]

@@ -14,6 +14,7 @@ from typing import Any
 from reminders import policy
 from reminders.addresses import Address, key, mask, normalise_email, normalise_phone, region_of
 from reminders.errors import BookError
+from reminders.failpoints import reached
 from reminders.model import Channel, Hours, Office, Rung
 from reminders.store.book import CHUNK
 from reminders.store.ledger import Ledger
@@ -192,8 +193,14 @@ def extract(ledger: Ledger, read: Any, logical_date: datetime, now: datetime, se
     rules = read_rules(ledger)
     stager = Stager(logical_date.astimezone(UTC), now, rules, secret)
     since = ledger.last_cycle(logical_date) or logical_date
-    book = read(since, logical_date + rules.horizon, ledger.open_appointments(logical_date))
+    book = _read(read, since, logical_date + rules.horizon, ledger.open_appointments(logical_date))
     staged = ledger.stage(logical_date, now, stager.chunks(book))
     if stager.unjudged:
         log.warning("%d appointments of the book could not be judged and were left out", stager.unjudged)
     return staged
+
+
+def _read(read: Any, *wanted: Any) -> Iterator[Row]:
+    reached("read_book", "before")
+    yield from read(*wanted)
+    reached("read_book", "answered")

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from reminders.errors import PreflightError
+from reminders.failpoints import reached
 from reminders.store.ledger import Ledger
 
 RESERVED_FOR_A_CYCLE = 100_000
@@ -59,7 +60,10 @@ def preflight(
         ledger.begin_recovery(lost, reserved_before(kept))
         log.error("%s: everything is held until the provider's list has been read and a person has released it", lost)
     reserved_to = ledger.reserve_attempts(RESERVED_FOR_A_CYCLE, secret_fingerprint, identity["identity"])
-    keep_mark(json.dumps({**{name: identity[name] for name in IDENTITY}, "reserved_to": reserved_to}))
+    mark = json.dumps({**{name: identity[name] for name in IDENTITY}, "reserved_to": reserved_to})
+    reached("keep_mark", "before")
+    keep_mark(mark)
+    reached("keep_mark", "answered")
 
 
 def check_secret(known: str | None, fingerprint: str) -> None:

@@ -47,7 +47,7 @@ class Holds(Session):
         """
         wanted = {"scope": scope, "scope_value": value}
         try:
-            with self.acting_as(OPERATOR):
+            with self.acting_as(OPERATOR, "place_hold"):
                 placed = self.rows("place_hold", **wanted, placed_by=who, why=why, now=now, review_at=now + review_in)
                 others = [] if placed else self.rows("hold_of_scope", **wanted)
         except psycopg.errors.CheckViolation as error:
@@ -72,7 +72,7 @@ class Holds(Session):
 
         Raises `HoldError`, and releases none, when one of them is unknown or released already.
         """
-        with self.acting_as(OPERATOR):
+        with self.acting_as(OPERATOR, "release"):
             self._lock(hold_ids)
             going = self.rows("count_held", hold_ids=list(hold_ids), now=now)[0]["reminders"]
             self._release(hold_ids, who, now)
@@ -81,7 +81,7 @@ class Holds(Session):
     @again_after_deadlock
     def drop(self, hold_ids: Sequence[int], who: str, now: datetime) -> LetGo:
         """End what the groups hold as dropped, and release them. Raises `HoldError` as `release`, or for no group."""
-        with self.acting_as(OPERATOR):
+        with self.acting_as(OPERATOR, "drop"):
             self._lock(hold_ids, are_groups=True)
             dropped = len(self.rows("drop_held", hold_ids=list(hold_ids), now=now))
             self._release(hold_ids, who, now)
@@ -93,7 +93,7 @@ class Holds(Session):
 
         Raises `HoldError` as `drop`, and when the book's addresses are not at hand.
         """
-        with self.acting_as(OPERATOR):
+        with self.acting_as(OPERATOR, "turn_down"):
             self._lock(hold_ids, are_groups=True)
             turned = self.rows("turn_down_held", hold_ids=list(hold_ids), now=now)[0]
             if turned["unread"]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 import psycopg
 from psycopg import sql
+from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row
 
 from reminders.errors import ConfigurationError
@@ -60,12 +61,12 @@ class Session:
     @contextmanager
     def acting_as(self, role: str, work: str = "") -> Iterator[Connection]:
         """One transaction under `role`; the connection itself holds no right on the ledger. `work` names it when it
-        writes, for its failpoints.
+        writes, for its failpoints; without a name the database lets it read only.
 
         Errors of the database keep their class and lose their text, which can quote personal data.
         """
         try:
-            with self.connection.transaction():
+            with self._transaction(writes=bool(work)):
                 try:
                     self.connection.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role)))
                 except (psycopg.errors.InsufficientPrivilege, psycopg.errors.InvalidParameterValue) as error:
@@ -93,5 +94,11 @@ class Session:
     @contextmanager
     def rolled_back(self) -> Iterator[None]:
         """Everything in this block happens in one transaction that is rolled back at its end, and sees itself."""
-        with self.connection.transaction(force_rollback=True):
+        with self._transaction(writes=True, force_rollback=True):
             yield
+
+    def _transaction(self, writes: bool, force_rollback: bool = False) -> AbstractContextManager[object]:
+        """A transaction; within another, a part of that, which may write as the other may."""
+        if self.connection.info.transaction_status is TransactionStatus.IDLE:
+            self.connection.read_only = not writes
+        return self.connection.transaction(force_rollback=force_rollback)

@@ -1,0 +1,37 @@
+"""A transaction that has no name, and so no failpoints, can write nothing: the database refuses it."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from reminders.store.guards import PLANNER
+from reminders.store.session import Session
+from tests.databases import TestDatabase
+
+WRITES = "UPDATE reminders.ledger_mark SET reserved_to = reserved_to"
+
+
+@pytest.fixture
+def session(ledger: TestDatabase) -> Session:
+    return Session(ledger.connect("reminders_app"))
+
+
+def test_what_has_no_name_cannot_write(session: Session) -> None:
+    with pytest.raises(psycopg.errors.ReadOnlySqlTransaction), session.acting_as(PLANNER) as connection:
+        connection.execute(WRITES)
+
+
+def test_what_has_a_name_writes_before_and_after_a_reading(session: Session) -> None:
+    for work in ("stage", "", "stage"):
+        with session.acting_as(PLANNER, work) as connection:
+            connection.execute(WRITES if work else "SELECT")
+
+
+def test_a_reading_within_what_is_rolled_back_leaves_the_rest_its_right_to_write(session: Session) -> None:
+    with session.acting_as(PLANNER):
+        pass
+    with session.rolled_back():
+        for work in ("stage", "", "stage"):
+            with session.acting_as(PLANNER, work) as connection:
+                connection.execute(WRITES if work else "SELECT")
