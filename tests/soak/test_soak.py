@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -14,8 +15,13 @@ import pytest
 from tests.chaos import layers
 from tests.chaos.layers import without
 from tests.databases import SharedServer
+from tests.drill.book import DAY
 from tests.simulator.journal import Event
+from tests.soak.book import MINUTE
+from tests.soak.deployment import Failed
+from tests.soak.history import History
 from tests.soak.judge import Judge
+from tests.soak.people import Stop
 from tests.soak.report import trace
 from tests.soak.running import remembering, run_season
 from tests.soak.season import Season
@@ -158,3 +164,39 @@ def test_the_judge_reports_a_due_reminder_without_a_row_or_an_end(
 ) -> None:
     monkeypatch.setattr(short_season, "reminders", change(short_season.reminders))
     assert "lost" in promises(Judge(short_season))
+
+
+def test_the_judge_reports_what_is_called_delivered_and_did_not_arrive(
+    short_season: Season, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal, gone = short_season.deployment.network.journal, last(short_season, "sms")
+    monkeypatch.setattr(journal, "events", [event for event in journal.events if event is not gone])
+    assert "falsely delivered" in promises(Judge(short_season))
+
+
+def just_before(event: Event) -> datetime:
+    return datetime.fromisoformat(event.at) - MINUTE
+
+
+# By its complaint: what goes wrong, as an attribute (of the season, its deployment or its person) and its value.
+SPOILT: dict[str, Callable[[Season], tuple[object, str, object]]] = {
+    "to the silent": lambda s: (s.deployment, "opted_out_at", {last(s, "sms").to: just_before(last(s, "sms"))}),
+    "on hold": lambda s: (s.person, "past_stops", [Stop("channel", "sms", just_before(last(s, "sms")), s.now)]),
+    "slow recovery": lambda s: (s, "slow", [History("slow", s.now, Random(0), over_at=s.now, wrong=["still waits"])]),
+    "broken invariant": lambda s: (s.deployment, "failures", {"called_together": 1}),
+    "audit": lambda s: (s.deployment, "breaches", {"unknown_to_ledger": 1}),
+    "unexpected failure": lambda s: (s.deployment, "failed", [Failed(s.now + DAY, "merge_ledger fails")]),
+    "held without a gap": lambda s: (s, "holds", [held_at(s.deployment.good[-1].ended_at + MINUTE)]),
+}
+
+
+def held_at(placed_at: datetime) -> dict[str, object]:
+    return {"scope_value": "*", "why": "no good cycle since noon", "placed_at": placed_at}
+
+
+@pytest.mark.parametrize("promise", SPOILT)
+def test_the_judge_reports_a_season_that_goes_wrong(
+    short_season: Season, monkeypatch: pytest.MonkeyPatch, promise: str
+) -> None:
+    monkeypatch.setattr(*SPOILT[promise](short_season))
+    assert promises(Judge(short_season)) == {promise}
