@@ -16,7 +16,7 @@ ENDED = {"delivered", "undelivered", "failed", "unknown", "expired", "superseded
 ROLES = ("planner", "dispatcher", "operator", "webhook", "analyst")
 ENDINGS = ("expired", "superseded", "cancelled", "suppressed")
 
-# (from, to) -> the roles that may: the design's table, written out a second time and independently of the ledger's own.
+# (from, to) -> the roles that may: the state machine, written out a second time and independently of the ledger's own.
 ALLOWED: dict[tuple[str, str], set[str]] = {
     **{(a, b): {"planner", "dispatcher", "operator"} for a in ("pending", "held") for b in ENDINGS},
     ("pending", "held"): {"planner", "dispatcher", "operator"},

@@ -15,7 +15,7 @@ PROPERTIES = {
     "S4": "no intent is committed under a claim that is old or over",
     "S5": "nobody is contacted after a hold was placed, but by the residue",
     "S6": "what is recorded as accepted or delivered was contacted",
-    "S7": "a reminder changes only along a line of the design's table",
+    "S7": "a reminder changes only along a line of the state machine's table",
     "L1": "from every state every reminder can come to an end without an operator",
     "L2": "from every state time alone can bring every reminder to an end: nothing has to be retried, and nobody heard",
 }

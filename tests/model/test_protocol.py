@@ -6,8 +6,9 @@ from dataclasses import fields
 
 import pytest
 
+from tests.integration.test_guards import ALLOWED
 from tests.model.environment import Model
-from tests.model.properties import RESIDUE
+from tests.model.properties import RESIDUE, TABLE
 from tests.model.rules import Rules
 from tests.model.search import Exploration, explore
 from tests.model.state import Scenario
@@ -28,6 +29,10 @@ def test_the_protocol_keeps_every_property_in_every_state(sound: Sound) -> None:
     assert found.states >= sound.states
     assert found.kinds >= ORDINARY | sound.reaches
     assert found.kinds <= ORDINARY.union(*(each.reaches for each in SOUND)), "a step that no scenario is there for"
+
+
+def test_the_model_knows_no_line_of_the_state_machine_that_the_ledger_has_not() -> None:
+    assert TABLE - ALLOWED.keys() == set()
 
 
 def test_what_the_residue_can_do_is_reached_and_is_no_second_contact() -> None:
