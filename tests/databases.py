@@ -10,7 +10,6 @@ import fcntl
 import os
 import secrets
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from psycopg import sql
 from local.postgres import SUPERUSER, Server
 from reminders.store.logins import LOGINS, MEMBERSHIPS, create_logins
 from reminders.store.migrate import migrate
+from tests.memory import IN_MEMORY, ON_DISK, roomy_place
 
 FOLDER_VARIABLE = "RINGONCE_TEST_FOLDER"
 BOOKING_SQL = Path(__file__).resolve().parents[1] / "local" / "booking.sql"
@@ -152,12 +152,11 @@ def fill_booking(connection: Connection) -> None:
 
 def claim_folder() -> None:
     """In the run's first process: name the folder of this run for its workers, and clear away what killed runs left."""
-    base = Path(tempfile.gettempdir())
     prefix = f"ringonce-tests-{os.getuid()}-"
-    for left in base.glob(f"{prefix}*"):
+    for left in [*IN_MEMORY.glob(f"{prefix}*"), *ON_DISK.glob(f"{prefix}*")]:
         if not is_alive(int(left.name.removeprefix(prefix))):
             remove_folder(left)
-    os.environ[FOLDER_VARIABLE] = str(base / f"{prefix}{os.getpid()}")
+    os.environ[FOLDER_VARIABLE] = str(roomy_place() / f"{prefix}{os.getpid()}")
 
 
 def remove_folder(folder: Path) -> None:

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.memory import roomy_place
 from tests.mutation.python import put_mutants_first
 
 
@@ -24,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     # Ended by another, it still stops its server.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    with tempfile.TemporaryDirectory(prefix="ringonce-mutation-") as name:
+    with tempfile.TemporaryDirectory(prefix="ringonce-mutation-", dir=roomy_place()) as name:
         folder = Path(name)
         folder.chmod(0o755)
         if chosen.target == "python":
