@@ -91,6 +91,13 @@ def test_an_accounts_own_ladder_renumbers_nothing_that_is_ahead(
     assert bool(refused(rows, *acts)) == is_refused
 
 
+@pytest.mark.parametrize("acts", [(ahead(),), (ahead(channel="email", turned_down_from="sms"),)])
+def test_the_refusal_says_what_the_step_was_by_its_ladder(rows: Rows, acts: tuple[Act, ...]) -> None:
+    assert "step 2 is sms for appointments still ahead, and would be call" in (
+        refused(rows, *acts, *MAKES_IT_A_CALL) or ""
+    )
+
+
 @pytest.mark.parametrize(
     ("is_refused", "acts"),
     [

@@ -78,3 +78,11 @@ def test_the_claim_of_a_batch_lasts_ten_minutes_at_most(scene: Scene, batch_id: 
         "SELECT claimed_until - reminders.ledger_clock() FROM reminders.batch WHERE batch_id = %s", (batch_id,)
     ).fetchall()
     assert timedelta(minutes=9) < lasts <= timedelta(minutes=10)
+
+
+def test_who_takes_a_batch_leaves_the_others_to_their_tasks(scene: Scene) -> None:
+    first, second = scene.at(WEDNESDAY_2PM).booked(*clients(6, VISIT)).prepare()
+    claims = {batch_id: scene.ledger.claim(batch_id, TIME_LIMIT)["claim"] for batch_id in (first, second)}
+    scene.watching.claim(second, TIME_LIMIT)
+    [(kept,)] = scene.owner.execute("SELECT claim FROM reminders.batch WHERE batch_id = %s", (first,)).fetchall()
+    assert kept == claims[first]
