@@ -18,7 +18,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("target", choices=("sql", "python"))
     parser.add_argument("--only", default="", metavar="NAME", help="the mutants whose name holds this, judged or not")
     parser.add_argument("--seconds", type=float, default=20, help="how long the tests of a mutant may take together")
-    parser.add_argument("--survivors", action="store_true", help="try those again that lived: say more --seconds")
+    parser.add_argument(
+        "--survivors", action="store_true", help="try those again that lived and have no reason yet: say more --seconds"
+    )
     parser.add_argument("--again", action="store_true", help="forget what was found before")
     parser.add_argument("--list", action="store_true", help="name the mutants and end")
     parser.add_argument("--workers", type=int, default=2)

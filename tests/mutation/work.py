@@ -97,7 +97,9 @@ def _wanted(mutants: list[Mutant], chosen: Namespace, results: Results) -> list[
     if chosen.only:
         return [mutant for mutant in mutants if chosen.only in mutant.name]
     if chosen.survivors:
-        return [mutant for mutant in mutants if results.found.get(mutant.name, NOT_JUDGED).outcome == "survived"]
+        explained = {each["mutant"] for each in survivors()}
+        lived = {name for name, verdict in results.found.items() if verdict.outcome == "survived"}
+        return [mutant for mutant in mutants if mutant.name in lived - explained]
     return [mutant for mutant in mutants if mutant.name not in results.found]
 
 
