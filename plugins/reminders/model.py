@@ -12,10 +12,7 @@ from typing import NewType
 
 AccountId = NewType("AccountId", str)
 AppointmentId = NewType("AppointmentId", str)
-ReminderId = NewType("ReminderId", int)
-ContactId = NewType("ContactId", int)
 AttemptId = NewType("AttemptId", int)
-BatchId = NewType("BatchId", int)
 
 
 class Channel(StrEnum):

@@ -31,9 +31,6 @@ DEFAULT_HOURS = Hours(opens=time(9), closes=time(20))
 # is closed come on top (see `longest_shift`).
 LONGEST_SHIFT = 48 * HOUR
 
-# Longer than the clocks, and an office of one day a week, go without a permitted minute.
-LONGEST_SEARCH = 14 * DAY
-
 # Names that are no place: what the machine at hand is set to, and the tz database's "not set yet".
 NO_PLACES = frozenset({"localtime", "Factory"})
 
@@ -107,21 +104,6 @@ def window(
     return found
 
 
-def is_permitted(at: datetime, hours: Hours, zone: str, office: Office | None = None) -> bool:
-    """Whether a text may go at `at`, by the client's clock; a call, if `office` is given, by the office's clock too."""
-    return _is_open(at, hours, zone) and (office is None or _is_open(at, office.hours, office.zone))
-
-
-def next_permitted(at: datetime, hours: Hours, zone: str, office: Office | None = None) -> datetime:
-    """`at` itself if a text (a call, if `office` is given) may go then, else the first moment after it, in UTC.
-
-    Raises ConfigurationError for an unknown zone, and where there is no such moment within weeks.
-    """
-    for opened_at, _closed_at in _spans(at, at + LONGEST_SEARCH, hours, zone, office):
-        return max(at.astimezone(UTC), opened_at)
-    raise _never_open(hours)
-
-
 def is_worth_creating(window: Window, booked_at: datetime) -> bool:
     """Whether the rung was of any use when the appointment was booked; one that had expired by then was never due."""
     return window.expires_at > booked_at
@@ -141,11 +123,6 @@ def longest_shift(office_hours: Hours | None) -> timedelta:
         closed = 0 if day in open_days else closed + 1
         longest = max(longest, closed)
     return LONGEST_SHIFT + longest * DAY
-
-
-def _is_open(at: datetime, hours: Hours, zone: str) -> bool:
-    clock = at.astimezone(_zone(zone))
-    return clock.isoweekday() in hours.days and hours.opens <= clock.time() < hours.closes
 
 
 def _permitted_window(

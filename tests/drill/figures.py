@@ -23,7 +23,8 @@ from typing import Any
 import pandas as pd
 
 from reminders.model import Channel
-from reminders.policy import DEFAULT_HOURS, is_permitted
+from reminders.policy import DEFAULT_HOURS
+from tests.clock import is_permitted
 from tests.drill.book import ZONE, Book, Booking, Due, rungs
 
 # What the ledger itself takes a book's row to be fresh for.

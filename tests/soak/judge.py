@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from reminders.model import Channel, Office, Rung, Window
-from reminders.policy import is_permitted
+from tests.clock import is_permitted
 from tests.drill.book import HOUR
 from tests.drill.figures import BOOK_IS_FRESH_FOR
 from tests.soak.book import MINUTE, Key, Version, Visit
