@@ -2,7 +2,7 @@
 
     RemindersError
     ├── ConfigurationError      a connection, a key or a setting is missing or wrong; the message says which, no secret
-    ├── PreflightError          the guards are not in the database, or the database has forgotten: nothing is sent
+    ├── PreflightError          guards, rights, the clock or the key are wrong: nothing is sent
     ├── SchemaError             the ledger's schema is older, newer or half-applied
     ├── BookError               the booking database does not answer or does not have the agreed columns
     ├── ClaimLost               another run of the task works on the batch now: this one contacts nobody any more

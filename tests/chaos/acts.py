@@ -36,7 +36,7 @@ def nothing(_system: Ringonce) -> None:
 
 
 def accept_the_ledger(system: Ringonce) -> None:
-    """Of two runs that are the first of all, preflight refuses the one that finds the other's use of the ledger."""
+    """Of two runs that are the first of all, one's preflight takes the other's use of the ledger for a loss."""
     system.until_the_end.enter_context(patch.object(system, "_mark", ACCEPT))
 
 

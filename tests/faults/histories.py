@@ -98,6 +98,8 @@ class Practice:
     failed: list[str] = field(default_factory=list)
     cycles_to_normal: int | None = None
     is_to_be_held: bool = False
+    # Whose reminder a person has turned down to email.
+    turned_down: set[str] = field(default_factory=set)
     batch_ids: list[int] = field(default_factory=list)
 
     @property
@@ -370,6 +372,7 @@ def dropped(practice: Practice) -> None:
 def turned_down(practice: Practice) -> None:
     """After two hours without a cycle a person turns down to email what the gate has held."""
     overdue(practice, turn_down)
+    practice.turned_down = {"a"}
 
 
 def overdue(practice: Practice, decision: Decision) -> None:

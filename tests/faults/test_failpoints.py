@@ -77,8 +77,7 @@ def judge(practice: Practice) -> None:
     ]
     states = {entry.appointment_id: entry for entry in entries}
     # A call that is cancelled at the provider may have rung before.
-    names = practice.scene.book.keys() - {CANCELLING}
-    due = [owed(name, states[name].channel if name in states else practice.channel) for name in names]
+    due = [owed(practice, name) for name in practice.scene.book.keys() - {CANCELLING}]
     network = practice.phones.network
     found = reached(network.log())
     assert complaints(due, entries, found, network.summary()["max_simultaneous_calls"]) == []
@@ -92,8 +91,9 @@ def judge(practice: Practice) -> None:
     assert {entry.state for entry in silent} <= {"unknown", "superseded"}, silent
 
 
-def owed(name: str, channel: str) -> Due:
-    return Due(name, channel, f"{name}@example.com" if channel == Channel.EMAIL else phone(name))
+def owed(practice: Practice, name: str) -> Due:
+    channel = Channel.EMAIL if name in practice.turned_down else practice.channel
+    return Due(name, channel, f"{name}@example.com" if channel is Channel.EMAIL else phone(name))
 
 
 @pytest.mark.parametrize(

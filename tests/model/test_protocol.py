@@ -35,7 +35,7 @@ def test_the_model_knows_no_line_of_the_state_machine_that_the_ledger_has_not() 
     assert TABLE - ALLOWED.keys() == set()
 
 
-def test_what_the_residue_can_do_is_reached_and_is_no_second_contact() -> None:
+def test_each_thing_that_the_residue_can_do_has_a_scenario_that_does_it() -> None:
     assert frozenset().union(*(sound.residue for sound in SOUND)) == set(RESIDUE)
 
 

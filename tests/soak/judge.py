@@ -25,6 +25,7 @@ from tests.soak.book import MINUTE, Key, Version, Visit
 from tests.soak.network import Asked
 
 if TYPE_CHECKING:
+    from tests.soak.people import Stop
     from tests.soak.season import Season
 
 NAME = re.compile(r"Z[a-z]{6}(?![a-z])")
@@ -85,6 +86,9 @@ class Judge:
         self._asked_by_address: dict[str, list[tuple[Asked, tuple[str, ...]]]] = defaultdict(list)
         for asked, names in self.asked:
             self._asked_by_address[asked.to].append((asked, names))
+        self._cycles: dict[tuple[str, datetime, str], set[datetime]] = defaultdict(set)
+        for row in season.reminders:
+            self._cycles[row["account_id"], row["slot_at"], row["channel"]].add(row["logical_date"])
         self._doubted_until = {
             (row["account_id"], row["appointment_id"], row["slot_at"]): row["ended_at"]
             for row in season.reminders
@@ -264,13 +268,22 @@ class Judge:
             for heard in self.heard:
                 if not stop.placed_at + STOPS_WITHIN < heard.at - heard.delay < until:
                     continue
-                accounts = {visit.account.account_id for visit, _ in heard.visits}
-                if (
-                    stop.scope == "all"
-                    or (stop.scope == "channel" and stop.value == heard.channel)
-                    or (stop.scope == "account" and stop.value in accounts)
-                ):
+                if self._is_stopped(stop, heard):
                     yield violation("on hold", heard, f"{stop.scope} {stop.value} since {stop.placed_at:%d %H:%M:%S}")
+
+    def _is_stopped(self, stop: Stop, heard: Heard) -> bool:
+        """Whether the contact was about what the hold stops: for a cycle, about what only that one has brought."""
+        about = [(visit.account.account_id, slot_at) for visit, slot_at in heard.visits]
+        match stop.scope:
+            case "channel":
+                return stop.value == heard.channel
+            case "account":
+                return stop.value in {account_id for account_id, _ in about}
+            case "cycle":
+                stopped = {datetime.fromisoformat(stop.value)}
+                return any(self._cycles[*each, heard.channel.value] == stopped for each in about)
+            case _:
+                return True
 
     def lost(self) -> Iterator[Violation]:
         """P4: what a cycle has read as due is in the ledger, and has ended with a reason, once the season is over."""

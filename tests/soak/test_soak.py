@@ -181,7 +181,6 @@ def just_before(event: Event) -> datetime:
 # By its complaint: what goes wrong, as an attribute (of the season, its deployment or its person) and its value.
 SPOILT: dict[str, Callable[[Season], tuple[object, str, object]]] = {
     "to the silent": lambda s: (s.deployment, "opted_out_at", {last(s, "sms").to: just_before(last(s, "sms"))}),
-    "on hold": lambda s: (s.person, "past_stops", [Stop("channel", "sms", just_before(last(s, "sms")), s.now)]),
     "slow recovery": lambda s: (s, "slow", [History("slow", s.now, Random(0), over_at=s.now, wrong=["still waits"])]),
     "broken invariant": lambda s: (s.deployment, "failures", {"called_together": 1}),
     "audit": lambda s: (s.deployment, "breaches", {"unknown_to_ledger": 1}),
@@ -200,3 +199,22 @@ def test_the_judge_reports_a_season_that_goes_wrong(
 ) -> None:
     monkeypatch.setattr(*SPOILT[promise](short_season))
     assert promises(Judge(short_season)) == {promise}
+
+
+@pytest.mark.parametrize("scope", ["all", "channel", "account", "cycle"])
+@pytest.mark.parametrize("is_its_own", [True, False])
+def test_the_judge_reports_what_went_under_a_persons_hold(
+    short_season: Season, monkeypatch: pytest.MonkeyPatch, scope: str, is_its_own: bool
+) -> None:
+    heard = Judge(short_season).heard[-1]
+    [(visit, slot_at), *_] = heard.visits
+    [date] = {
+        row["logical_date"]
+        for row in short_season.reminders
+        if (row["account_id"], row["slot_at"], row["channel"]) == (visit.account.account_id, slot_at, heard.channel)
+    }
+    its_own = {"all": "", "channel": heard.channel, "account": visit.account.account_id, "cycle": date.isoformat()}
+    value = its_own[scope] if is_its_own else (date + DAY).isoformat() if scope == "cycle" else "another"
+    stop = Stop(scope, value, heard.at - heard.delay - MINUTE, heard.at + MINUTE)
+    monkeypatch.setattr(short_season.person, "past_stops", [stop])
+    assert promises(Judge(short_season)) == ({"on hold"} if is_its_own or scope == "all" else set())

@@ -22,6 +22,11 @@ def test_what_the_page_names_exists(name: str) -> None:
     assert (ROOT / name).exists()
 
 
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"`(test_[a-z_]+\.py)`", TEXT))))
+def test_what_the_page_names_after_its_folder_exists(name: str) -> None:
+    assert [*ROOT.glob(f"tests/*/{name}")]
+
+
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"`make ([a-z]+)", TEXT))))
 def test_the_commands_of_the_page_exist(target: str) -> None:
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)

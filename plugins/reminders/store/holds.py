@@ -30,7 +30,8 @@ class Holds(Session):
             return self.rows("holds_in_force", now=now)
 
     def recoveries(self) -> list[Row]:
-        """The recoveries whose hold is in force: hold_id, why, missing_from, begun_at, listed_at, found, rebuilt."""
+        """The recoveries whose hold is in force: hold_id, why, missing_from, begun_at, listed_at, taken_at, found,
+        rebuilt."""
         with self.acting_as(OPERATOR):
             return self.rows("recoveries_in_force")
 

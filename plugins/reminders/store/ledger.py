@@ -1,6 +1,7 @@
 """The ledger as the tasks see it: each method is one transaction, under the role that may do it.
 
-Every method takes the time it needs as `now` (timezone-aware). Rows come back as dicts.
+`intend` and `record` alone need several, where a guard refuses one row of many. A time that a method needs is given as
+`now` (timezone-aware); claims and numbers go by the ledger's own clock. Rows come back as dicts.
 """
 
 from __future__ import annotations
