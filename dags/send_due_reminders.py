@@ -14,7 +14,8 @@ client at most once for each step of an appointment's slot.
 | `dispatch` | takes a batch from any other task that has it, and sends it, a group at a time | its contacts in flight become `in_doubt` and are never sent again; the rest waits for the next cycle. Red by `ClaimLost`: another run of the task has the batch, its time is over, or the ledger was restored; nothing to do |
 | `close_cycle` | writes the cycle's row, checks the invariants, warns of holds that are due for review | something above failed, or a promise is broken: look at its message first |
 
-**Is it safe to clear a task, to run a date again, to trigger by hand?** Yes, always: the ledger refuses a second contact.
+**Is it safe to clear a task, to run a date again, to trigger by hand?** Yes: the ledger refuses a second contact.
+Only after a restore clear no `dispatch` before the next cycle's `preflight` has looked.
 A backfill fills the ledger's history, expires what is over, sends nothing, and ends nothing for what the book lost, moved
 or cancelled.
 

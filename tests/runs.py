@@ -27,12 +27,12 @@ def record(tool: str, what: str, counts: Mapping[str, int | float | str]) -> Non
 
 
 def table() -> str:
-    """The runs as a Markdown table, by tool."""
-    lines = ["| run | counted |", "|---|---|"]
+    """The runs as a Markdown table, by tool: a line for what was run, then one for each count."""
+    lines = ["| run | counted |", "|---|---:|"]
     for path in sorted(RUNS.glob("*.json")):
         run = json.loads(path.read_text(encoding="utf-8"))
-        counted = "; ".join(f"{label}: {figure(count)}" for label, count in run["counts"].items())
-        lines.append(f"| {run['what']} | {counted} |")
+        lines.append(f"| **{run['what']}** | |")
+        lines += [f"| {label} | {figure(count)} |" for label, count in run["counts"].items()]
     return "\n".join(lines)
 
 

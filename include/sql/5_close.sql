@@ -10,7 +10,7 @@ WHERE logical_date = %(logical_date)s
 RETURNING counts
 
 -- name: broken_invariants
--- Each promise as a question to the ledger; every row is a breach.
+-- What no cycle may leave behind, as questions to the open ledger; every row is a breach (the audit asks for the promises).
 SELECT 'two contacts of a slot and step' AS breach, count(*) AS cases
 FROM (SELECT FROM reminders.contact_guard WHERE NOT is_uncontacted
       GROUP BY account_id, address_hash, slot_at, step HAVING count(*) > 1) d HAVING count(*) > 0

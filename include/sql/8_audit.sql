@@ -4,7 +4,7 @@ SELECT attempt_id, channel, provider_id, state FROM reminders.attempt
 WHERE intended_at >= %(from_at)s AND intended_at < %(until_at)s AND channel <> 'email' AND provider_id IS NOT NULL
 
 -- name: broken_promises
--- Every promise as a question to the ledger, about what was sent since then; each row is a breach.
+-- The promises that the ledger's own rows can break, as questions about what was sent since then; each row is a breach.
 WITH made AS MATERIALIZED (
     SELECT a.* FROM reminders.attempt a
     WHERE a.intended_at >= %(since)s AND a.state <> 'not_contacted' AND NOT a.is_rebuilt

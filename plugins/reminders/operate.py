@@ -1,7 +1,8 @@
 """The operator's command: `python -m reminders.operate holds|doubts|hold|release|drop|turn-down|rehearse`.
 
 It reads the connections `ledger_db_operator` and, to rehearse, `ledger_db`, `booking_db` and the key of the address
-hashes, from the same AIRFLOW_CONN_* and AIRFLOW_VAR_* that the tasks read. It prints ids, figures and masked addresses.
+hashes, from the same AIRFLOW_CONN_* and AIRFLOW_VAR_* that the tasks read. It prints ids, figures, masked addresses,
+and the reasons that people wrote for their holds.
 """
 
 from __future__ import annotations

@@ -372,7 +372,7 @@ def test_the_documented_random_values_are_all_those_that_nobody_has_to_choose(tm
 def test_the_documented_commands_name_services_and_classes_that_exist() -> None:
     named = set()
     for line in documented_lines():
-        if match := re.match(r"docker compose (?:exec ([\w-]+)|(?:build|stop|logs) ([\w -]+))", line):
+        if match := re.match(r"docker compose (?:exec (?:-T )?([\w-]+)|(?:build|stop|logs) ([\w -]+))", line):
             named.update((match[1] or match[2]).split())
     assert named and named <= set(services())
     managers = AUTH_MANAGERS.findall((ROOT / "docs/deploying.md").read_text())
