@@ -88,6 +88,13 @@ def test_when_a_text_that_failed_holds_the_channel(rows: Rows, is_held: bool, ac
     assert held(rows, ("sms", FAILED)) == (["sms"] if is_held else [])
 
 
+def test_a_channel_that_a_person_has_stopped_takes_the_news_without_a_second_hold(rows: Rows) -> None:
+    number = rows.hold("channel", "sms")
+    came(9)(rows)
+    assert held(rows, ("sms", FAILED)) == []
+    assert rows.ask("SELECT hold_id FROM reminders.hold") == [(number,)]
+
+
 def test_only_a_failure_that_is_news_holds_its_channel(rows: Rows) -> None:
     came(12)(rows)
     assert held(rows, ("sms", WENT)) == []

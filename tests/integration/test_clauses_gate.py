@@ -244,6 +244,19 @@ def test_what_a_cycle_is_about_to_do(rows: Rows, expected: dict[str, int] | None
         assert found == {("clinic", "sms"): shown, ("*", "sms"): shown}
 
 
+def test_what_the_book_says_of_one_account_or_address_explains_nothing_of_another(rows: Rows) -> None:
+    """Each of the three was contacted yesterday; only the clinic's second client has several visits ahead."""
+    for number, (account, address) in enumerate((("clinic", HERE), ("clinic", ELSEWHERE), ("vet", ELSEWHERE))):
+        contact = number + 5
+        due(account_id=account, appointment_id=str(number), address_hash=address)(rows)
+        rows.guard(contact_id=contact, account_id=account, address_hash=address, step=1)
+        went(contact_id=contact, account_id=account, address_hash=address, intended_at=NOW - 20 * HOUR)(rows)
+    staged(VISIT, VISIT + DAY, phone_hash=ELSEWHERE)(rows)
+    found = measured(rows)
+    repeated = {account: (each["repeated"], each.get("usual_repeated", 0)) for (account, _), each in found.items()}
+    assert repeated == {"clinic": (2, 1), "vet": (1, 0), "*": (3, 1)}
+
+
 def test_each_account_and_each_channel_is_measured_by_itself_and_all_accounts_together(rows: Rows) -> None:
     for act in (
         due(), due(account_id="vet", address_hash=ELSEWHERE), due(step=1, channel="email", address_hash=MAILBOX),

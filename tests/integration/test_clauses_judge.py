@@ -195,6 +195,12 @@ def test_what_is_held(rows: Rows, expected: dict[str, int], acts: tuple[Act, ...
     assert held(rows, *acts) == expected
 
 
+@pytest.mark.parametrize("state", ["sending", "in_doubt", "accepted"])
+def test_of_what_has_gone_no_group_is_made(rows: Rows, state: str) -> None:
+    assert held(rows, gap, due(state=state, **OLD)) == {}
+    assert rows.ask("SELECT * FROM reminders.hold") == []
+
+
 def test_what_is_held_has_its_groups_hold_and_says_so(rows: Rows) -> None:
     held(rows, gap, due(**OLD), due(step=3, **FRESH))
     assert rows.ask("SELECT step, state, deferred_for, hold_id IS NULL FROM reminders.reminder ORDER BY step") == [
@@ -315,6 +321,16 @@ def test_the_volume_of_the_hour_is_kept_the_most_of_its_cycles(rows: Rows) -> No
     assert rows.ask(keys) == [
         ("*", "sms", NOW, 8, 2, 9), ("clinic", "sms", NOW, 7, 2, 9), ("vet", "sms", NOW, 6, 0, 9),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("figure", ["contacts", "overdue", "repeated"])
+@pytest.mark.parametrize(("before", "kept"), [(0, 2), (9, 9)])
+def test_each_figure_of_the_hour_is_the_most_of_its_cycles(rows: Rows, figure: str, before: int, kept: int) -> None:
+    hour = {"contacts": 0, "overdue": 0, "repeated": 0, figure: before}
+    rows.put("volume", account_id="clinic", channel="sms", hour_at=NOW, **hour)
+    held(rows, due(2, **OLD), told(2), implied(9))
+    [(found,)] = rows.ask(f"SELECT {figure} FROM reminders.volume WHERE account_id = 'clinic'")
+    assert found == kept
 
 
 def test_an_hour_in_which_nothing_was_to_do_leaves_no_row(rows: Rows) -> None:

@@ -71,14 +71,16 @@ def test_what_is_given_back_is_the_attempts_own(rows: Rows) -> None:
     limits(rows)
     number = sent(rows)
     sent(rows, contact=2, address_hash=ELSEWHERE)
-    rows.owner.execute("UPDATE reminders.address_gap SET last_contact_at = %s WHERE address_hash = %s", [BEFORE, HERE])
-    rows.owner.execute("UPDATE reminders.address_gap SET previous_contact_at = %s", [NOW - 9 * HOUR])
+    # Both were begun at the same moment, as a group's contacts are.
+    rows.owner.execute(
+        "UPDATE reminders.address_gap SET last_contact_at = %s, previous_contact_at = %s", [BEFORE, NOW - 9 * HOUR]
+    )
     record(rows, (number, "not_contacted", "rate_limited"))
     assert rows.ask("SELECT contact_id, is_uncontacted FROM reminders.contact_guard ORDER BY 1") == [
         (1, True), (2, False),
     ]  # fmt: skip
     assert rows.ask(LIMITS["address_gap"]) == [
-        (HERE, NOW - 9 * HOUR, None), (ELSEWHERE, NOW - 5 * HOUR, NOW - 9 * HOUR),
+        (HERE, NOW - 9 * HOUR, None), (ELSEWHERE, BEFORE, NOW - 9 * HOUR),
     ]  # fmt: skip
     assert differing(rows) == (
         {(HERE, "day", TODAY, -1), (HERE, "week", MONDAY, -1)},

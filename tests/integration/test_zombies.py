@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
+import psycopg
 import pytest
 
 from reminders.errors import ClaimLost
@@ -78,6 +79,17 @@ def test_the_claim_of_a_batch_lasts_ten_minutes_at_most(scene: Scene, batch_id: 
         "SELECT claimed_until - reminders.ledger_clock() FROM reminders.batch WHERE batch_id = %s", (batch_id,)
     ).fetchall()
     assert timedelta(minutes=9) < lasts <= timedelta(minutes=10)
+
+
+def test_a_batch_is_not_taken_while_intents_under_its_claim_are_not_committed_yet(scene: Scene) -> None:
+    first, second = scene.at(WEDNESDAY_2PM).booked(*clients(6, VISIT)).prepare()
+    batch = scene.ledger.claim(first, TIME_LIMIT)
+    scene.watching.connection.execute("SET lock_timeout = '200ms'")
+    with scene.ledger.rolled_back():
+        assert scene.ledger.intend(batch["contact_ids"], batch["claim"], scene.now, scene.now + MINUTE)
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            scene.watching.claim(first, TIME_LIMIT)
+        scene.watching.claim(second, TIME_LIMIT)
 
 
 def test_who_takes_a_batch_leaves_the_others_to_their_tasks(scene: Scene) -> None:
