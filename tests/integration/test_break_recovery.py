@@ -361,7 +361,7 @@ def test_a_report_that_begins_a_recovery_anew_does_not_make_forgotten_what_was_h
     deployment.scene.booked(Booked(due_at + 72 * HOUR, "eve", client_phone=None))
     deployment.later().cycle()
     deployment.later()
-    Evidence(deployment.scene.ledger.connection).begin_recovery("a report", "reconcile", WEDNESDAY_2PM)
+    Evidence(deployment.scene.ledger.connection).begin_recovery("a report", "resolve_doubts", WEDNESDAY_2PM)
     let_go(deployment)
     deployment.later().cycle()
     assert deployment.scene.states()["eve", 1] == ("delivered", "relay_accepted")

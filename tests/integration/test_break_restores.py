@@ -179,7 +179,7 @@ def test_a_group_that_a_person_lets_go_while_the_ledger_recovers(deployment: Dep
     deployment.restore(saved)
     deployment.mark = ACCEPT
     deployment.later().cycle()
-    Evidence(deployment.scene.ledger.connection).begin_recovery("a report", "reconcile", WEDNESDAY_2PM)
+    Evidence(deployment.scene.ledger.connection).begin_recovery("a report", "resolve_doubts", WEDNESDAY_2PM)
     holds, now = Holds(deployment.database.connect("reminders_operator_login")), deployment.scene.now
     groups = [hold["hold_id"] for hold in holds.in_force(now) if hold["scope"] == "group"]
     with pytest.raises(HoldError, match="provider's list"):
@@ -222,7 +222,7 @@ def test_a_list_whose_reading_began_before_an_earlier_loss_was_known(deployment:
 
     def slow(channel: Channel, since: datetime, to: str | None) -> Sequence[Listed]:
         if channel is Channel.SMS:
-            Evidence(ledger.connection).begin_recovery("a report", "reconcile", WEDNESDAY_2PM - 3 * HOUR)
+            Evidence(ledger.connection).begin_recovery("a report", "resolve_doubts", WEDNESDAY_2PM - 3 * HOUR)
             deployment.later(12 * MINUTE)
         return twilio.listed(channel, since, to)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
 
+from reminders.cycle.reconcile import closing
 from reminders.cycle.stops import PAUSED, HoldWatch, PauseWatch, Stops
 from reminders.errors import (
     AddressRefused,
@@ -95,14 +96,7 @@ def contacts(rows: Iterable[Row]) -> list[Contact]:
 
 def outcome(attempt_id: int, result: Acceptance | BaseException, now: datetime) -> Row:
     """What the ledger records for one provider call: the leaf of the exception tree decides."""
-    row: Row = {
-        "attempt_id": attempt_id,
-        "reason": None,
-        "code": "",
-        "provider_id": "",
-        "provider_status": "",
-        "not_before_at": None,
-    }
+    row = closing(attempt_id, "in_doubt", None)
     match result:
         case Acceptance():
             row.update(
@@ -119,8 +113,6 @@ def outcome(attempt_id: int, result: Acceptance | BaseException, now: datetime) 
             row.update(outcome="failed")
         case Misconfigured():
             row.update(outcome="misconfigured")
-        case _:
-            row.update(outcome="in_doubt")
     if isinstance(result, SendError):
         row.update(reason=row["reason"] or result.reason, code=result.code)
     return row

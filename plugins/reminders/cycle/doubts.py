@@ -122,7 +122,7 @@ def apply_events(ledger: Ledger, evidence: Evidence, final: Final, now: datetime
         began = min(event["received_at"] for event in foreign)
         evidence.begin_recovery(
             f"the provider reports {len(foreign)} contacts with our reference that the ledger does not know",
-            "reconcile",
+            "resolve_doubts",
             began - LOOKED_BACK,
         )
         log.error("%d reports of contacts that the ledger does not know: everything is held", len(foreign))
