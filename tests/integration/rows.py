@@ -47,6 +47,11 @@ ATTEMPT: Columns = {
     "contact_id": 1, "account_id": "clinic", "channel": "sms", "address_hash": HERE, "address_country": "GB",
     "address_type": "mobile", "zone": "UTC", "state": "sending", "intended_at": NOW,
 }  # fmt: skip
+APART = """
+SELECT setval(pg_get_serial_sequence(a.attrelid::regclass::text, a.attname), 1000)
+FROM pg_attribute a JOIN pg_class t ON t.oid = a.attrelid
+WHERE t.relnamespace = 'reminders'::regnamespace AND a.attidentity <> ''
+"""
 
 
 @dataclass(frozen=True)
@@ -122,4 +127,6 @@ def placed(shared_server: SharedServer) -> Iterator[psycopg.Connection[Any]]:
         owner = database.connect()
         owner.execute("INSERT INTO reminders.clock (shift) VALUES (%s - clock_timestamp())", [NOW])
         owner.execute("SET session_replication_role = replica")
+        # Numbers that a test gives itself are never given a second time, whichever tests came before.
+        owner.execute(APART)
         yield owner
