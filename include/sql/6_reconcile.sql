@@ -17,9 +17,10 @@ WHERE attempt_id = %(attempt_id)s AND ended_at IS NULL AND provider_status IS DI
 SELECT attempt_id FROM reminders.attempt WHERE ended_at IS NULL AND state = 'sending' AND deadline_at < %(now)s
 
 -- name: attempts_without_proof
--- Doubtful for two hours or until no reminder of the contact is useful: they count as contacted.
+-- Doubtful for two hours or until no reminder of the contact is useful, and looked up: they count as contacted.
 SELECT a.attempt_id FROM reminders.attempt a
 WHERE a.ended_at IS NULL AND a.state = 'in_doubt'
+  AND (a.polled_at IS NOT NULL OR a.channel = 'email' OR a.address IS NULL OR a.provider_id IS NOT NULL)
   -- Until its list is settled, a call may ring: the line stays taken.
   AND (a.intended_at < %(now)s - interval '2 hours'
        OR a.deadline_at < %(now)s - interval '12 minutes' AND NOT EXISTS (
@@ -34,17 +35,17 @@ WHERE ended_at IS NULL AND state = 'accepted' AND intended_at < %(now)s - interv
 -- name: events_to_apply
 -- Reports in the inbox that nobody has applied, with the attempt that each is about: by our reference, else by its id.
 SELECT e.provider_id, e.provider_status, coalesce(e.provider_code, '') AS provider_code, e.reference, e.received_at,
-       about.attempt_id, about.channel, about.known_id,
+       about.attempt_id, about.channel, about.state, about.known_id,
        EXISTS (SELECT FROM reminders.found_contact f
                WHERE f.channel IN ('sms', 'call') AND f.provider_id = e.provider_id) AS is_found
 FROM reminders.provider_event e
 LEFT JOIN LATERAL (
-    SELECT a.attempt_id, a.channel, a.provider_id AS known_id
+    SELECT a.attempt_id, a.channel, a.state, a.provider_id AS known_id
     FROM reminders.contact c JOIN reminders.attempt a USING (contact_id)
     WHERE c.reference = e.reference AND a.state <> 'not_contacted'
     UNION ALL
     -- What a recovery put back has another reference than it had.
-    SELECT a.attempt_id, a.channel, a.provider_id FROM reminders.attempt a
+    SELECT a.attempt_id, a.channel, a.state, a.provider_id FROM reminders.attempt a
     WHERE a.channel IN ('sms', 'call') AND a.provider_id = e.provider_id
     LIMIT 1) AS about ON true
 WHERE e.applied_at IS NULL ORDER BY e.received_at, e.provider_id LIMIT %(most)s
@@ -56,11 +57,13 @@ FROM unnest(%(provider_ids)s::text[], %(provider_statuses)s::text[]) AS done (pr
 WHERE (e.provider_id, e.provider_status) = (done.provider_id, done.provider_status)
 
 -- name: doubtful_attempts
--- Texts and calls since then without a provider's id, with the number that its list is asked by, the longest waiting first.
+-- Texts and calls without a provider's id, since then or the oldest doubt, with the number that the list is asked by.
 SELECT attempt_id, channel, address, state, intended_at, deadline_at,
        reminders.list_proves(intended_at) AS is_provable
 FROM reminders.attempt
-WHERE intended_at >= %(since)s AND state IN ('sending', 'in_doubt', 'unknown') AND provider_id IS NULL
+WHERE intended_at >= least(%(since)s, (SELECT min(o.intended_at) FROM reminders.attempt o
+                                       WHERE o.ended_at IS NULL AND o.state = 'in_doubt' AND o.channel <> 'email'))
+  AND state IN ('sending', 'in_doubt', 'unknown') AND provider_id IS NULL
   AND channel <> 'email' AND address IS NOT NULL
 ORDER BY polled_at NULLS FIRST, attempt_id
 

@@ -63,6 +63,8 @@ WITH made AS MATERIALIZED (
     UNION ALL
     SELECT 'P4: a reminder still waits after its appointment began', count(*) FROM reminders.reminder
     WHERE ended_at IS NULL AND state IN ('pending', 'held') AND slot_at < %(now)s - interval '1 hour'
+      -- While the DAG is paused it has not come to its end yet.
+      AND slot_at < (SELECT max(c.judged_at) FROM reminders.cycle c WHERE c.run_kind <> 'backfill')
     UNION ALL
     SELECT 'P4: a reminder in flight and its attempt say different things', count(*) FROM reminders.reminder r
     WHERE r.ended_at IS NULL AND r.state IN ('sending', 'in_doubt', 'accepted')

@@ -203,6 +203,10 @@ class Scene:
         ).fetchall()
         return str(hold_id)
 
+    def look_up_in_vain(self) -> None:
+        """The provider's list is read for each doubt, and has none of them."""
+        self.owner.execute("UPDATE reminders.attempt SET polled_at = %s WHERE ended_at IS NULL", (self.now,))
+
     def last_attempt(self) -> int:
         (attempt_id,) = self.owner.execute("SELECT max(attempt_id) FROM reminders.attempt").fetchone()
         return int(attempt_id)

@@ -85,7 +85,8 @@ BROKEN = {
     ),
     "P4: a reminder still waits after its appointment began": (
         "UPDATE reminders.reminder SET state = 'pending', ended_at = NULL, reason = NULL,"
-        " slot_at = '2026-02-11 15:00Z', due_at = '2026-02-11 13:00Z', expires_at = '2026-02-11 14:30Z'"
+        " slot_at = '2026-02-11 15:00Z', due_at = '2026-02-11 13:00Z', expires_at = '2026-02-11 14:30Z';"
+        " UPDATE reminders.cycle SET judged_at = '2026-02-11 15:05Z'"
     ),
     "P4: a reminder in flight and its attempt say different things": (
         "UPDATE reminders.reminder SET state = 'accepted', ended_at = NULL, reason = NULL WHERE contact_id IS NOT NULL"
@@ -129,7 +130,7 @@ def test_an_unknown_text_that_the_provider_has_is_proved(scene: Scene) -> None:
     for phones in placed(scene):
         phones.network.fault("sms", "accept_then_500")
         scene.cycle()
-        scene.at(WEDNESDAY_2PM + 3 * HOUR)
+        scene.at(WEDNESDAY_2PM + 3 * HOUR).look_up_in_vain()
         close_dead(scene.ledger, scene.now)
         assert phones.attempts() == [("unknown", "no_proof", False)]
         assert audited(phones)["proved"] == 1

@@ -60,7 +60,7 @@ def test_a_late_report_of_a_call_does_not_make_it_last_until_then(phones: Phones
     phones.network.fault("call", "accept_then_500")
     scene.cycle()
     [(reference,)] = scene.owner.execute("SELECT reference FROM reminders.contact").fetchall()
-    phones.at(WEDNESDAY_2PM + 16 * MINUTE)
+    phones.at(WEDNESDAY_2PM + 16 * MINUTE).look_up_in_vain()
     phones.reconcile()
     assert phones.attempts() == [("unknown", "no_proof", False)]
     scene.booked(Booked(WEDNESDAY_2PM + 5 * HOUR, "b", account_id="spa", client_email=None))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -98,6 +98,12 @@ def waits(**columns: Any) -> Act:
     return reminder(**{**began, **columns})
 
 
+def judged(at: datetime = NOW - 30 * MINUTE, run_kind: str = "scheduled") -> Act:
+    """A cycle that was judged then."""
+    cycle = {"run_kind": run_kind, "has_own_date": True, "started_at": at, "judged_at": at}
+    return lambda rows: rows.put("cycle", logical_date=at, **cycle)
+
+
 def in_flight(state: str, attempts: str) -> list[Act]:
     """A reminder in this state, whose attempt is in that one; long enough ago to be near nothing else."""
     open_until = None if attempts in ("sending", "in_doubt", "accepted") else NOW
@@ -164,8 +170,8 @@ BROKEN: dict[str, tuple[Sequence[Act], str]] = {
         [*NO_TEXT, *called(), reminder("visit", **{**NO_MAILBOX, "channel": "sms"})], P3_CALL
     ),
     "a call after an email that was not tried": ([*NO_TEXT, *called(), reminder("visit", **NOT_TRIED)], P3_CALL),
-    "one waits": ([waits()], P4_WAITS),
-    "one is held": ([waits(state="held", deferred_for="on_hold")], P4_WAITS),
+    "one waits": ([waits(), judged()], P4_WAITS),
+    "one is held": ([waits(state="held", deferred_for="on_hold"), judged()], P4_WAITS),
     "sending, says the reminder alone": (in_flight("sending", "delivered"), P4_DIFFERS),
     "in doubt, says the reminder alone": (in_flight("in_doubt", "delivered"), P4_DIFFERS),
     "accepted, says the reminder alone": (in_flight("accepted", "delivered"), P4_DIFFERS),
@@ -215,8 +221,10 @@ KEPT: dict[str, Sequence[Act]] = {
     "a call after an email without mailbox": [*NO_TEXT, *called(), reminder("visit", **NO_MAILBOX)],
     "a call that begins the ladder": [*NO_TEXT, *called(), change("reminder", "has_lower_rung = false")],
     "a text before all": [change("reminder", "has_lower_rung = true")],
-    "one waits for an hour": [waits(slot_at=NOW - HOUR)],
-    "one has ended": [waits(state="expired")],
+    "one waits for an hour": [waits(slot_at=NOW - HOUR), judged()],
+    "one has ended": [waits(state="expired"), judged()],
+    "one waits, and no cycle has run since": [waits(), judged(NOW - 3 * HOUR)],
+    "one waits, and only a backfill has run since": [waits(), judged(run_kind="backfill")],
     "sending, say both": in_flight("sending", "sending"),
     "in doubt, say both": in_flight("in_doubt", "in_doubt"),
     "accepted, say both": in_flight("accepted", "accepted"),

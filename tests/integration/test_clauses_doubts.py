@@ -110,7 +110,9 @@ def test_only_what_was_applied_is_noted_as_applied(rows: Rows) -> None:
         ({"state": "unknown"}, True),
         ({"state": "accepted"}, False),
         ({"intended_at": NOW - HOUR}, True),
-        ({"intended_at": NOW - HOUR - SECOND}, False),
+        # Doubt that has not ended is looked up however old it is
+        ({"intended_at": NOW - HOUR - SECOND}, True),
+        ({"intended_at": NOW - HOUR - SECOND, "state": "unknown"}, False),
         ({"provider_id": "SM1"}, False),
         ({"address": None}, False),
         ({"channel": "email", "address_hash": MAILBOX}, False),
@@ -167,6 +169,8 @@ def test_what_was_found_before_is_kept_as_it_was(rows: Rows) -> None:
 
 # What ends
 
+LONG_AGO: Changes = {"intended_at": NOW - 2 * HOUR - SECOND}
+
 
 @pytest.mark.parametrize(
     ("attempt", "reminder", "ends"),
@@ -181,6 +185,11 @@ def test_what_was_found_before_is_kept_as_it_was(rows: Rows) -> None:
         ({"intended_at": NOW - 13 * MINUTE - SECOND}, {"expires_at": NOW + SECOND}, False),
         ({"intended_at": NOW - 13 * MINUTE - SECOND, "state": "sending"}, {"expires_at": NOW}, False),
         ({"intended_at": NOW - 13 * MINUTE - SECOND}, {"contact_id": 9}, True),
+        # Where there is a list, not before it was asked
+        ({**LONG_AGO, "address": "+442079460018"}, {}, False),
+        ({**LONG_AGO, "address": "+442079460018", "polled_at": NOW}, {}, True),
+        ({**LONG_AGO, "address": "+442079460018", "provider_id": "SM1"}, {}, True),
+        ({**LONG_AGO, "address": "ada@example.com", "channel": "email"}, {}, True),
     ],
 )
 def test_doubt_ends_after_two_hours_or_with_the_use_of_its_reminders(

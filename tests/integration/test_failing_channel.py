@@ -248,6 +248,7 @@ def until_the_visits(scene: Scene, text: Callable[[Contact], Acceptance], rate: 
         scene.at(WEDNESDAY_2PM + hours * HOUR)
         scene.send(scene.prepare(), rate, scene.flowing())
         poll(scene.ledger, lambda _channel, _provider_id: ("undelivered", ""), final_status, scene.now)
+        scene.look_up_in_vain()
         close_dead(scene.ledger, scene.now)
     return len(attempt_ids(scene))
 

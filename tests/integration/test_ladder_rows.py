@@ -68,6 +68,7 @@ class Day:
         while now <= last:
             self.scene.at(now)
             events.get(now, lambda _day: None)(self)
+            self.scene.look_up_in_vain()
             close_dead(self.scene.ledger, now)
             if not self.is_down:
                 found += [(now, contact.channel.value) for contact in self.scene.cycle()]

@@ -29,6 +29,7 @@ def doubtful(scene: Scene) -> Scene:
 def test_doubt_and_what_ended_unknown_are_on_a_persons_list(doubtful: Scene, operate: Operate) -> None:
     first = operate("doubts")
     assert "in_doubt" in first and "clinic" in first and "ada" in first and "2 sms" in first
+    doubtful.look_up_in_vain()
     close_dead(doubtful.ledger, doubtful.now + 3 * HOUR)
     assert "unknown" in operate("doubts") and "no_proof" in operate("doubts")
 

@@ -169,7 +169,7 @@ def test_a_worker_that_dies_after_the_intent(scene: Scene) -> None:
     close_dead(scene.ledger, scene.now)
     assert scene.states()["appointment-1", 2][0] == "in_doubt"
     assert scene.at(scene.now + 5 * MINUTE).cycle() == []
-    scene.at(WEDNESDAY_2PM + 121 * MINUTE)
+    scene.at(WEDNESDAY_2PM + 121 * MINUTE).look_up_in_vain()
     close_dead(scene.ledger, scene.now)
     assert scene.states()["appointment-1", 2] == ("unknown", "no_proof")
     assert channels(scene.cycle()) == ["call"]
@@ -196,6 +196,7 @@ def test_a_record_that_comes_after_reconcile(scene: Scene, resolved_as: str, lat
     abandoned(scene)
     close_dead(scene.ledger, scene.now + 2 * MINUTE)
     if resolved_as == "unknown":
+        scene.look_up_in_vain()
         close_dead(scene.ledger, scene.now + 121 * MINUTE)
     [attempt_id] = attempt_ids(scene)
     spent = guards(scene)

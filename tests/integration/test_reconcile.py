@@ -27,6 +27,7 @@ def text_that_is(scene: Scene, state: str) -> int:
     scene.cycle()
     scene.answer = None
     if state == "unknown":
+        scene.look_up_in_vain()
         close_dead(scene.ledger, scene.now + 121 * MINUTE)
     [(attempt_id, found)] = scene.owner.execute("SELECT attempt_id, state FROM reminders.attempt").fetchall()
     assert found == state

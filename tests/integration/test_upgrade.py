@@ -274,6 +274,7 @@ def test_attempts_that_were_open_are_closed(scene: Scene) -> None:
     assert close_dead(scene.ledger, WEDNESDAY_2PM)["attempts_past_deadline"] == 1
     asked = poll(scene.ledger, lambda *_: ("delivered", ""), lambda *_: ("delivered", "delivered"), WEDNESDAY_2PM)
     assert asked == {"asked": 1, "ended": 1, "unreadable": 0}
+    scene.look_up_in_vain()
     assert close_dead(scene.ledger, WEDNESDAY_2PM + 2 * HOUR)["attempts_without_proof"] == 2
     found = texts(scene)
     assert [found[name] for name in ("accepted", "sending", "in doubt")] == ["delivered", "unknown", "unknown"]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from reminders.cycle.doubts import BEFORE_INTENT, LONGEST_FIT, ListOf, matches, missing_of, proof
+from reminders.cycle.doubts import BEFORE_INTENT, LONGEST_FIT, ListOf, fits, matches, missing_of, proof
 from reminders.cycle.reconcile import Final, Status
 from reminders.cycle.recovery import read_lists
 from reminders.errors import SendError
@@ -80,7 +80,20 @@ def resolved(
     for attempt_id, each in found.items():
         ledger.record([proof(attempt_id, each, final)], now)
     proved = {each.provider_id for each in found.values()}
-    return len(proved), [each for each in missing if each.provider_id not in proved]
+    return len(proved), unexplained([each for each in missing if each.provider_id not in proved], doubts)
+
+
+def unexplained(listed: Sequence[Listed], doubts: Sequence[Row]) -> list[Listed]:
+    """Those that are no doubt's: each doubt explains one contact that fits it, and of several nobody knows which."""
+    left = sorted(doubts, key=lambda doubt: doubt["deadline_at"])
+    foreign = []
+    for each in sorted(listed, key=lambda each: each.created_at):
+        doubt = next((doubt for doubt in left if fits(doubt, each)), None)
+        if doubt is None:
+            foreign.append(each)
+        else:
+            left.remove(doubt)
+    return foreign
 
 
 def sides(in_ledger: Sequence[Row], listed: Sequence[Listed]) -> tuple[list[Row], list[Listed], int]:

@@ -44,6 +44,9 @@ EVENT_MAY_PRECEDE_ITS_RECORD = timedelta(minutes=15)
 def proof(attempt_id: int, each: Reported, final: Final) -> Row:
     """What the ledger records of a doubtful attempt whose contact the provider has."""
     outcome, reason = final(each.channel, each.status, each.code) or ("accepted", None)
+    if outcome == "cancelled":
+        # Only what was accepted can be cancelled: the poll, which is told the same, ends it.
+        outcome, reason = "accepted", None
     return {**closing(attempt_id, outcome, reason, each.status, each.code), "provider_id": each.provider_id}
 
 
@@ -111,7 +114,8 @@ def apply_events(ledger: Ledger, evidence: Evidence, final: Final, now: datetime
     done, foreign = [], []
     for event in evidence.events(MOST_EVENTS):
         is_new = now - event["received_at"] < EVENT_MAY_PRECEDE_ITS_RECORD
-        if event["attempt_id"] is None and is_new:
+        # A worker records what it was answered, or its deadline passes: then the report says what became of it.
+        if event["state"] == "sending" or (event["attempt_id"] is None and is_new):
             continue
         done.append(event)
         if is_proof(event):
