@@ -25,10 +25,12 @@ SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid
 
 @dataclass
 class Learned:
-    """Of one test: its seconds, set-up included, and what it uses, as "function x", "statement y", "python z"."""
+    """Of one test: its seconds, set-up included, what it uses, as "function x", "statement y", "python z", and whether
+    it passes by itself, in a process of its own."""
 
     seconds: float = 0.0
     uses: list[str] = field(default_factory=list)
+    passes_alone: bool = False
 
 
 class Learning:

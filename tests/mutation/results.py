@@ -38,9 +38,12 @@ class Results:
         with self.path.open("a") as file:
             file.write(json.dumps([name, asdict(verdict)]) + "\n")
 
-    def forget(self) -> None:
-        self.found = {}
-        self.path.unlink(missing_ok=True)
+    def forget(self, names: Iterable[str]) -> None:
+        """As if these had not been tried."""
+        for name in names:
+            self.found.pop(name, None)
+        lines = [json.dumps([name, asdict(verdict)]) + "\n" for name, verdict in self.found.items()]
+        self.path.write_text("".join(lines))
 
 
 def totals(mutants: Iterable[Mutant], found: dict[str, Verdict]) -> dict[str, int]:

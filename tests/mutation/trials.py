@@ -49,7 +49,7 @@ settings.register_profile(
 @dataclass
 class Running:
     pid: int
-    mutant: Mutant | None
+    subject: Mutant | str
     begun: float
     allowed: float
     answer: Path
@@ -124,16 +124,20 @@ class Trials:
             answer.write_text(json.dumps({test: asdict(each) for test, each in learning.learned.items()}))
             return verdict
 
-        self._fork(learn, None, tests, float("inf"))
+        self._fork(learn, "what is learned", tests, float("inf"))
         [(_, verdict)] = self.finished()
         return {test: Learned(**each) for test, each in json.loads(answer.read_text()).items()}, verdict
+
+    def begin_alone(self, test: str, allowed: float) -> None:
+        """Fork a child for a test by itself, unchanged."""
+        self._fork(lambda _place: self._run([test]), test, [test], allowed)
 
     def begin(self, mutant: Mutant, tests: Sequence[str], allowed: float) -> None:
         """Fork a child for the mutant, which is ended after so many seconds."""
         self._fork(lambda place: self._try(mutant, tests, place), mutant, tests, allowed)
 
     def _fork(
-        self, act: Callable[[Path], Verdict], mutant: Mutant | None, tests: Sequence[str], allowed: float
+        self, act: Callable[[Path], Verdict], subject: Mutant | str, tests: Sequence[str], allowed: float
     ) -> None:
         self.number += 1
         place = self.folder / f"trial-{self.number}"
@@ -148,15 +152,16 @@ class Trials:
                 code = 0
             finally:
                 os._exit(code)
-        self.running.append(Running(pid, mutant, time.monotonic(), allowed, place, len(tests)))
+        self.running.append(Running(pid, subject, time.monotonic(), allowed, place, len(tests)))
 
-    def finished(self) -> Iterator[tuple[Mutant | None, Verdict]]:
-        """Wait until a child has ended, and yield what it found; those that hang are ended here."""
+    def finished(self) -> Iterator[tuple[Mutant | str, Verdict]]:
+        """Wait until a child has ended, and yield its mutant, or the test that it ran by itself, and what it found;
+        those that hang are ended here."""
         while self.running:
             ended = [each for each in self.running if self._has_ended(each)]
             for each in ended:
                 self.running.remove(each)
-                yield each.mutant, self._verdict(each)
+                yield each.subject, self._verdict(each)
             if ended:
                 return
             time.sleep(PAUSE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from argparse import Namespace
+from collections import defaultdict
 from dataclasses import asdict
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def work(chosen: Namespace, folder: Path) -> int:
     """0 when every mutant is judged and each survivor is explained, else 1. `folder` is there for this run only."""
     results = Results(WORK / f"{chosen.target}.jsonl")
     if chosen.again:
-        results.forget()
+        results.forget([*results.found])
     trials = Trials(folder, chosen.workers)
     try:
         mutants, users = _sql(trials) if chosen.target == "sql" else _python()
@@ -62,6 +63,8 @@ def work(chosen: Namespace, folder: Path) -> int:
                 if by := results.found.get(mutant.name, NOT_JUDGED).by:
                     selection.killed(mutant, by)
             _try(trials, wanted, selection, chosen.seconds, results)
+            _run_alone(trials, learned, results)
+            _keep(learned, chosen.target)
     finally:
         trials.close()
     return _report(chosen.target, mutants, results)
@@ -105,7 +108,7 @@ def _wanted(mutants: list[Mutant], chosen: Namespace, results: Results) -> list[
 
 def _learn(trials: Trials, target: str) -> dict[str, Learned]:
     """From the last time, for the tests that are the same; the others run once."""
-    path = WORK / f"learned-{target}.json"
+    path = _learned_path(target)
     known = {test: Learned(**each) for test, each in json.loads(path.read_text()).items()} if path.exists() else {}
     tests = trials.warm(TESTS[target])
     new = [test for test in tests if test not in known]
@@ -113,10 +116,38 @@ def _learn(trials: Trials, target: str) -> dict[str, Learned]:
         print(f"running {len(new)} tests once", flush=True)
         learned, verdict = trials.learn(new)
         known |= learned
-        path.write_text(json.dumps({test: asdict(each) for test, each in known.items()}))
+        _keep(known, target)
         if verdict.outcome != "survived":
             raise AssertionError(f"without any mutant: {verdict}")
     return {test: known[test] for test in tests}
+
+
+def _learned_path(target: str) -> Path:
+    return WORK / f"learned-{target}.json"
+
+
+def _keep(learned: dict[str, Learned], target: str) -> None:
+    _learned_path(target).write_text(json.dumps({test: asdict(each) for test, each in learned.items()}))
+
+
+def _run_alone(trials: Trials, learned: dict[str, Learned], results: Results) -> None:
+    """What noticed a mutant must pass by itself without one, or it noticed nothing: then its mutants are not judged."""
+    noticed: dict[str, list[str]] = defaultdict(list)
+    for name, verdict in results.found.items():
+        if verdict.by in learned:
+            noticed[verdict.by].append(name)
+    waiting = [test for test in noticed if not learned[test].passes_alone]
+    print(f"running {len(waiting)} tests by themselves, unchanged", flush=True)
+    while waiting or trials.running:
+        while waiting and len(trials.running) < trials.most:
+            test = waiting.pop()
+            trials.begin_alone(test, AT_LEAST_SECONDS + PATIENCE * learned[test].seconds)
+        for ran, verdict in trials.finished():
+            test = str(ran)
+            learned[test].passes_alone = verdict.outcome == "survived"
+            if not learned[test].passes_alone:
+                print(f"fails by itself: {test}: {verdict.why}", flush=True)
+                results.forget(noticed[test])
 
 
 def _note_names(learned: dict[str, Learned], users: Users) -> None:
@@ -127,7 +158,7 @@ def _note_names(learned: dict[str, Learned], users: Users) -> None:
         file = test.partition("::")[0]
         if file not in words:
             words[file] = set(WORD.findall((HERE.parents[1] / file).read_text(encoding="utf-8")))
-        each.uses += [things[name] for name in words[file] & things.keys()]
+        each.uses += [things[name] for name in words[file] & things.keys() if things[name] not in each.uses]
 
 
 def _try(trials: Trials, mutants: list[Mutant], selection: Selection, seconds: float, results: Results) -> None:
@@ -143,8 +174,7 @@ def _try(trials: Trials, mutants: list[Mutant], selection: Selection, seconds: f
             allowed = AT_LEAST_SECONDS + PATIENCE * sum(selection.learned[test].seconds for test in tests)
             trials.begin(mutant, tests, allowed)
         for tried, verdict in trials.finished():
-            if tried is None:
-                continue
+            assert isinstance(tried, Mutant)
             done += 1
             results.add(tried.name, verdict)
             if verdict.by:
