@@ -45,6 +45,11 @@ def test_a_refusal_is_proof_only_when_it_is_about_the_address(
     assert is_so(rows, HAS_PROOF) == is_proof
 
 
+def test_what_a_restore_forgot_is_no_proof(rows: Rows) -> None:
+    rows.reminder(state="unknown", reason="forgotten")
+    assert not is_so(rows, HAS_PROOF)
+
+
 @pytest.mark.parametrize(
     "of", [{"account_id": "vet"}, {"appointment_id": "another"}, {"slot_at": VISIT + HOUR}, {"step": 3}, {"step": 0}]
 )
@@ -144,6 +149,9 @@ COVERING = {
 def test_a_rung_stands_as_it_ended(rows: Rows) -> None:
     rows.reminder(state="undelivered", reason="busy", sent_at=NOW - 5 * HOUR)
     assert rows.ask(STANDS) == [("undelivered", "busy", NOW - 5 * HOUR, None)]
+    rows.owner.execute("DELETE FROM reminders.reminder")
+    rows.reminder(state="delivered", reason="read", sent_at=NOW - 5 * HOUR, delivered_at=NOW - 4 * HOUR)
+    assert rows.ask(STANDS) == [("delivered", "read", NOW - 5 * HOUR, NOW - 4 * HOUR)]
 
 
 def test_a_rung_whose_address_was_contacted_by_another_stands_as_that_contact_does(rows: Rows) -> None:
@@ -165,6 +173,9 @@ def test_a_rung_whose_address_was_contacted_by_another_stands_as_that_contact_do
         ({}, {"contact_id": 8}, {}),
         ({}, {"slot_at": VISIT + HOUR}, {}),
         ({}, {"step": 1}, {}),
+        # Both about another slot, or another step
+        ({}, {"slot_at": VISIT + HOUR}, {"slot_at": VISIT + HOUR}),
+        ({}, {"step": 1}, {"step": 1}),
     ],
 )  # fmt: skip
 def test_a_contact_about_something_else_covers_no_rung(
