@@ -105,7 +105,9 @@ INSERT INTO reminders.guard_definition (name, fingerprint) VALUES (%(name)s, %(f
 UPDATE reminders.ledger_mark
 SET reserved_to = greatest(reserved_to, (SELECT coalesce(max(attempt_id), 0) FROM reminders.attempt)) + %(most)s,
     secret_fingerprint = coalesce(secret_fingerprint, %(secret_fingerprint)s),
-    checked_identity = %(identity)s
+    checked_identity = %(identity)s,
+    -- What was put in its place since then has been looked at by nobody.
+    checked_at = CASE WHEN reminders.ledger_identity() = %(identity)s THEN reminders.ledger_clock() ELSE checked_at END
 RETURNING reserved_to
 
 -- name: begin_recovery

@@ -289,6 +289,20 @@ def test_numbers_are_reserved_above_all_that_were_used(rows: Rows) -> None:
     ]
 
 
+def test_it_is_noted_when_this_database_was_looked_at_and_not_another(rows: Rows) -> None:
+    """The ledger was restored between the comparison and the reservation: nobody has looked at what is there now."""
+    before = NOW - DAY
+    rows.owner.execute("UPDATE reminders.ledger_mark SET checked_at = %s", [before])
+    values: Columns = {"most": 5, "secret_fingerprint": "the key"}
+    [(identity,)] = rows.ask("SELECT reminders.ledger_identity()")
+    asked = "SELECT checked_at, reminders.ledger_clock() FROM reminders.ledger_mark"
+    rows.run("reserve_attempts", **values, identity="another")
+    assert rows.ask(asked)[0][0] == before
+    rows.run("reserve_attempts", **values, identity=identity)
+    [(checked_at, clock)] = rows.ask(asked)
+    assert clock - MINUTE < checked_at <= clock
+
+
 # As the agreement has it, which asks for no key and no constraint.
 BOOK = """
 CREATE SCHEMA booking;

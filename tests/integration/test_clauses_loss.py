@@ -56,15 +56,23 @@ def test_a_recovery_takes_the_hold_of_everything_that_is_in_force(rows: Rows) ->
 
 
 @pytest.mark.parametrize(
-    ("cycles", "missing_from"),
-    [([], NOW - 31 * DAY), ([NOW - 3 * HOUR, NOW - 5 * HOUR], NOW - 3 * HOUR)],
-    ids=["none", "two"],
+    ("checked_at", "attempts", "missing_from"),
+    [
+        (None, {}, NOW - 31 * DAY),
+        (None, {1: NOW - 5 * HOUR, 2: NOW - 4 * HOUR}, NOW - 4 * HOUR),
+        (NOW - 3 * HOUR, {1: NOW - 5 * HOUR, 2: NOW - HOUR}, NOW - 3 * HOUR),
+    ],
+    ids=["nothing is known", "no preflight has looked since the upgrade", "preflight has looked"],
 )
-def test_what_may_be_missing_begins_with_the_last_cycle(
-    rows: Rows, cycles: list[datetime], missing_from: datetime
+def test_what_may_be_missing_begins_when_preflight_last_looked(
+    rows: Rows, checked_at: datetime | None, attempts: dict[int, datetime], missing_from: datetime
 ) -> None:
-    for at in cycles:
-        rows.put("cycle", logical_date=at, run_kind="scheduled", has_own_date=True, started_at=at)
+    """And with no cycle that somebody may have run since a restore; nor with what a recovery has put back."""
+    rows.owner.execute("UPDATE reminders.ledger_mark SET checked_at = %s", [checked_at])
+    rows.put("cycle", logical_date=NOW - HOUR, run_kind="scheduled", has_own_date=True, started_at=NOW - HOUR)
+    for number, at in attempts.items():
+        rows.attempt(attempt_id=number, contact_id=number, intended_at=at)
+    rows.attempt(attempt_id=3, contact_id=3, intended_at=NOW, state="accepted", is_rebuilt=True)
     begin(rows, missing_from=None)
     assert [row[2] for row in rows.ask(RECOVERIES)] == [missing_from]
 
