@@ -86,6 +86,28 @@ def address_secret() -> bytes:
     return checked_secret(secret)
 
 
+def kept_mark() -> str | None:
+    """The mark that the last cycle kept outside the ledger; None when there is none.
+
+    Raises `ConfigurationError` when Airflow does not say: a failing API server looks to the Task SDK like a Variable
+    that was never set, and only the list of names tells the two apart.
+    """
+    try:
+        mark: str | None = Variable.get(MARK, default=None)
+        is_hidden = mark is None and MARK in Variable.keys(prefix=MARK)
+    except Exception as error:
+        raise ConfigurationError(
+            f"Airflow does not say what the Variable {MARK} is ({type(error).__name__}), and nothing is sent before it "
+            "does: look at the API server"
+        ) from error
+    if is_hidden:
+        raise ConfigurationError(
+            f"Airflow has the Variable {MARK}, and cannot read it; nothing is sent before it can: look at the API "
+            "server, and whether its Fernet key was changed"
+        )
+    return mark
+
+
 def cycle_key() -> tuple[datetime, str, bool]:
     """The cycle's key, the kind of its run, and whether the run has a logical date of its own."""
     from reminders.cycle.preflight import CLOCKS_APART
@@ -119,12 +141,14 @@ def preflight() -> bool:
         log.info("%s", rehearsal())
         return False
     from reminders.addresses import secret_fingerprint
+    from reminders.cycle.preflight import kept_surely
     from reminders.cycle.preflight import preflight as check
 
-    kept = Variable.get(MARK, default=None)
+    kept = kept_mark()
+    keep = kept_surely(MARK, partial(Variable.set, MARK), kept_mark)
     with ledger_db() as ledger:
         ledger.check_schema()
-        check(ledger, kept, lambda mark: Variable.set(MARK, mark), secret_fingerprint(address_secret()), now())
+        check(ledger, kept, keep, secret_fingerprint(address_secret()), now())
     return True
 
 

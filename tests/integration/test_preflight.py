@@ -12,7 +12,7 @@ import pytest
 from psycopg import sql
 
 from reminders.addresses import secret_fingerprint
-from reminders.cycle.preflight import ACCEPT, preflight
+from reminders.cycle.preflight import ACCEPT, UNKNOWN, preflight
 from reminders.errors import PreflightError, SchemaError
 from reminders.store.guards import CONSTRAINTS, ROLES, TRIGGERS, UNIQUE_INDEXES
 from reminders.store.ledger import Ledger
@@ -57,8 +57,8 @@ def passed(scene: Scene, kept: str | None = None, fingerprint: str = FINGERPRINT
     """The mark that a preflight keeps."""
     marks: list[str] = []
     preflight(scene.ledger, kept, marks.append, fingerprint, scene.now)
-    [mark] = marks
-    return mark
+    assert marks[:-1] == ([UNKNOWN] if kept == ACCEPT else [])
+    return marks[-1]
 
 
 def refused(scene: Scene, kept: str | None, fingerprint: str = FINGERPRINT) -> str:
@@ -169,7 +169,12 @@ def test_a_mark_that_was_deleted(due: Scene) -> None:
     assert "is gone" in held(due.at(due.now + 5 * MINUTE), None)
 
 
-@pytest.mark.parametrize("kept", ["", "no mark", "{}", "[1]", '{"system_identifier": "1", "reserved_to": null}'])
+NUMBERED = '{"system_identifier": "1", "timeline": 1, "database_oid": 1, "reserved_to": %s}'
+
+
+@pytest.mark.parametrize(
+    "kept", ["", "no mark", "{}", "[1]", *(NUMBERED % n for n in ("null", "Infinity", "NaN", "-1", "1e30"))]
+)
 def test_a_mark_that_is_none(due: Scene, kept: str) -> None:
     assert "reminders_mark" in held(due, kept)
 

@@ -13,11 +13,12 @@ from reminders.failpoints import reached
 from reminders.store.ledger import Ledger
 
 RESERVED_FOR_A_CYCLE = 100_000
+MOST_NUMBERS = 2**62
 IDENTITY = ("system_identifier", "timeline", "database_oid")
 # The intent refuses a worker whose clock is further from the ledger's (`reminders.fence_attempts`).
 CLOCKS_APART = timedelta(minutes=2)
-# A person's word, in the place of the mark, that the ledger is to be taken as it is.
-ACCEPT = "accept"
+# A person's words in the place of the mark: the ledger is to be taken as it is, or may have forgotten anything.
+ACCEPT, UNKNOWN = "accept", "unknown"
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,10 @@ def preflight(
     identity = ledger.identity()
     check_clocks(now, identity["clock"])
     check_secret(identity["secret_fingerprint"], secret_fingerprint)
-    if kept != ACCEPT and (lost := what_is_lost(identity, kept)):
+    if kept == ACCEPT:
+        # It is good for once. Where it cannot be taken out of its place, every later loss would be accepted too.
+        keep_mark(UNKNOWN)
+    elif lost := what_is_lost(identity, kept):
         # The mark is raised after this only: a crash in between finds the same loss again.
         ledger.begin_recovery(lost, reserved_before(kept))
         log.error("%s: everything is held until the provider's list has been read and a person has released it", lost)
@@ -64,6 +68,27 @@ def preflight(
     reached("keep_mark", "before")
     keep_mark(mark)
     reached("keep_mark", "answered")
+
+
+def kept_surely(
+    name: str, keep_mark: Callable[[str], None], read_kept: Callable[[], str | None]
+) -> Callable[[str], None]:
+    """`keep_mark`, which then raises `PreflightError` when `read_kept` does not have what was kept.
+
+    The next cycle would compare the ledger with another mark, and not see that it has forgotten. `name` is that of
+    the Variable.
+    """
+
+    def keep(mark: str) -> None:
+        keep_mark(mark)
+        if read_kept() != mark:
+            raise PreflightError(
+                f"the mark was kept in the Variable {name}, and something else is read there: take "
+                f"AIRFLOW_VAR_{name.upper()} out of Airflow's environment, or {name} out of its secrets backend; both "
+                "come before what Airflow keeps itself"
+            )
+
+    return keep
 
 
 def check_secret(known: str | None, fingerprint: str) -> None:
@@ -88,9 +113,11 @@ def read_mark(kept: str) -> Mark | None:
     """The mark that an earlier cycle kept; None for what is none."""
     try:
         mark = json.loads(kept)
-        return {**{name: mark[name] for name in IDENTITY}, "reserved_to": int(mark["reserved_to"])}
-    except (ValueError, TypeError, KeyError):
+        read = {**{name: mark[name] for name in IDENTITY}, "reserved_to": int(mark["reserved_to"])}
+    except (ValueError, TypeError, KeyError, OverflowError):
         return None
+    # Beyond these are numbers that the ledger cannot take.
+    return read if 0 <= read["reserved_to"] < MOST_NUMBERS else None
 
 
 def reserved_before(kept: str | None) -> int:
