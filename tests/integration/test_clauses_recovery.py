@@ -7,37 +7,25 @@ from typing import Any
 
 import pytest
 
+from tests.integration.losses import (
+    BEGUN_AT,
+    CONTACTED_AT,
+    DUE_AT,
+    EXPIRES_AT,
+    FORGOTTEN_FROM,
+    FORGOTTEN_UNTIL,
+    LISTED_AT,
+    found,
+    lost,
+)
 from tests.integration.rows import ELSEWHERE, HERE, MAILBOX, NOW, VISIT, Rows
 from tests.integration.scene import HOUR, MINUTE
 from tests.integration.sent import guards_on
 
-FORGOTTEN_FROM, FORGOTTEN_UNTIL = NOW - 3 * HOUR, NOW - HOUR
-CONTACTED_AT = NOW - 2 * HOUR
-DUE_AT, EXPIRES_AT = NOW - 150 * MINUTE, VISIT - 2 * HOUR
-BEGUN_AT, LISTED_AT = NOW - 50 * MINUTE, NOW - 30 * MINUTE
-
 ADD = "SELECT reminders.add_called_off(%(date)s, %(now)s)"
 ADDED = "SELECT reminder_id, step, address_hash, address_masked FROM reminders.reminder WHERE created_at = %(now)s"
-MAY_HAVE_BEEN = "SELECT reminders.may_have_been_contacted(r, %(since)s) FROM reminders.reminder r"
-LISTED = "SELECT reminders.rebuild_listed('{}')"
-TOLD = "SELECT state, reason FROM reminders.reminder WHERE reminder_id = %(reminder_id)s"
 
 Changes = dict[str, Any]
-
-
-def lost(rows: Rows, **changed: Any) -> int:
-    """A recovery whose list was read and that no cycle has taken over."""
-    times = {"missing_from": FORGOTTEN_FROM, "forgotten_until": FORGOTTEN_UNTIL, "begun_at": BEGUN_AT}
-    number = rows.put("recovery", **{"hold_id": 1, "why": "a loss", "listed_at": LISTED_AT, **times, **changed})
-    assert number is not None
-    return number
-
-
-def found(rows: Rows, recovery_id: int, **changed: Any) -> None:
-    """A text to this address that only the provider knew."""
-    columns = {"channel": "sms", "provider_id": "SM1", "address_hash": HERE, "address_masked": "", **changed}
-    at = {"contacted_at": CONTACTED_AT, "provider_status": "sent", "recovery_id": recovery_id}
-    rows.put("found_contact", **{**at, **columns})
 
 
 # Visits that are off by now
@@ -54,9 +42,12 @@ NEW = {
     "another address's": ({"found": {"address_hash": ELSEWHERE}}, {1}),
     "another recovery's": ({"found": {"recovery_id": 99}}, {1}),
     "put back before": ({"found": {"is_rebuilt": True}}, {1}),
-    "before it was due": ({"found": {"contacted_at": DUE_AT - 6 * MINUTE}}, {1}),
+    "before it is due by now": ({"found": {"contacted_at": DUE_AT - 6 * MINUTE}}, {1, 2}),
+    "before it can have been due": ({"found": {"contacted_at": VISIT - 72 * HOUR - 6 * MINUTE}}, {1}),
+    "as it began": ({"found": {"contacted_at": VISIT}}, {1}),
     "no mailbox": ({"visit": {"email_hash": None}}, {2}),
-    "an email that came due later": ({"email": {"due_at": FORGOTTEN_UNTIL + MINUTE}}, {2}),
+    "an email that is due later by now": ({"email": {"due_at": FORGOTTEN_UNTIL + MINUTE}}, {1, 2}),
+    "an email that cannot have been due": ({"email": {"slot_at": FORGOTTEN_UNTIL + 72 * HOUR + MINUTE}}, {2}),
     "an email of no use before": ({"email": {"expires_at": FORGOTTEN_FROM}}, {2}),
     "the provider only knows more": ({"recovery": {"forgotten_until": None}}, {2}),
 }  # fmt: skip
@@ -127,81 +118,6 @@ def test_a_reminder_that_the_ledger_has_is_not_added_again(rows: Rows) -> None:
     [(returned,)] = rows.ask(ADD, date=NOW, now=NOW)
     assert [step for _, step, _, _ in rows.ask(ADDED, now=NOW)] == [1]
     assert len(returned) == 1
-
-
-# Which reminders a contact can be of
-
-
-@pytest.mark.parametrize(
-    ("due_at", "expires_at", "could_be"),
-    [
-        (NOW + 5 * MINUTE, NOW + HOUR, True),
-        (NOW + 5 * MINUTE + timedelta(seconds=1), NOW + HOUR, False),
-        (NOW - HOUR, NOW + timedelta(seconds=1), True),
-        (NOW - HOUR, NOW, False),
-    ],
-)
-def test_a_contact_can_be_of_what_was_due_and_of_use(
-    rows: Rows, due_at: datetime, expires_at: datetime, could_be: bool
-) -> None:
-    asked = "SELECT reminders.could_be_of(%(due_at)s, %(expires_at)s, %(now)s)"
-    assert rows.ask(asked, due_at=due_at, expires_at=expires_at, now=NOW) == [(could_be,)]
-
-
-@pytest.mark.parametrize(
-    ("reminder", "may_have"),
-    [
-        ({"state": "pending"}, True),
-        ({"state": "held"}, True),
-        ({"state": "sending"}, False),
-        ({"state": "accepted"}, False),
-        ({"state": "expired", "ended_at": FORGOTTEN_FROM + MINUTE}, True),
-        ({"state": "expired", "ended_at": FORGOTTEN_FROM}, False),
-        ({"state": "delivered", "ended_at": FORGOTTEN_FROM + MINUTE}, False),
-    ],
-)
-def test_what_waits_or_ended_untold_since_may_have_been_contacted(
-    rows: Rows, reminder: Changes, may_have: bool
-) -> None:
-    rows.reminder(**reminder)
-    assert [row[0] or False for row in rows.ask(MAY_HAVE_BEEN, since=FORGOTTEN_FROM)] == [may_have]
-
-
-# What is put back for a found contact
-
-CERTAIN, UNCERTAIN = ("accepted", None), ("unknown", "forgotten")
-CALL: Changes = {"channel": "call", "provider_id": "CA2", "state": "accepted", "contact_id": 7}
-BESIDE = {
-    "nothing": ("sms", None, CERTAIN),
-    "an open call, and a call was found": ("call", CALL, UNCERTAIN),
-    "an open call, and a text was found": ("sms", CALL, CERTAIN),
-    "an open call to another": ("call", {**CALL, "address_hash": ELSEWHERE}, CERTAIN),
-    "a call that has ended": ("call", {**CALL, "state": "delivered"}, CERTAIN),
-    "an open text": ("call", {**CALL, "channel": "sms"}, CERTAIN),
-}
-
-
-@pytest.mark.parametrize(("channel", "attempt", "told"), BESIDE.values(), ids=BESIDE)
-def test_a_line_with_an_open_call_gets_no_second_one_back(
-    rows: Rows, channel: str, attempt: Changes | None, told: tuple[str, str | None]
-) -> None:
-    found(rows, lost(rows), channel=channel)
-    reminder_id = rows.reminder(channel=channel, due_at=DUE_AT)
-    if attempt is not None:
-        # Of a time that no doubt of that contact's can be of.
-        rows.attempt(**{"intended_at": NOW - 24 * HOUR, **attempt})
-    assert rows.ask(LISTED) == [(1,)]
-    assert rows.ask(TOLD, reminder_id=reminder_id) == [told]
-
-
-def test_only_the_contact_that_was_put_back_is_noted_as_put_back(rows: Rows) -> None:
-    recovery_id = lost(rows)
-    found(rows, recovery_id)
-    found(rows, recovery_id, channel="call")
-    found(rows, recovery_id, provider_id="SM2", address_hash=ELSEWHERE)
-    rows.reminder(due_at=DUE_AT)
-    assert rows.ask(LISTED) == [(1,)]
-    assert rows.ask("SELECT channel, provider_id FROM reminders.found_contact WHERE is_rebuilt") == [("sms", "SM1")]
 
 
 # The attempt that is put back
