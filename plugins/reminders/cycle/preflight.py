@@ -17,8 +17,8 @@ MOST_NUMBERS = 2**62
 IDENTITY = ("system_identifier", "timeline", "database_oid")
 # The intent refuses a worker whose clock is further from the ledger's (`reminders.fence_attempts`).
 CLOCKS_APART = timedelta(minutes=2)
-# A person's words in the place of the mark: the ledger is to be taken as it is, or may have forgotten anything.
-ACCEPT, UNKNOWN = "accept", "unknown"
+# A person's word, in the place of the mark, that the ledger is to be taken as it is.
+ACCEPT = "accept"
 
 log = logging.getLogger(__name__)
 
@@ -57,16 +57,15 @@ def preflight(
     check_clocks(now, identity["clock"])
     check_secret(identity["secret_fingerprint"], secret_fingerprint)
     if kept == ACCEPT:
-        # It is good for once. Where it cannot be taken out of its place, every later loss would be accepted too.
-        keep_mark(UNKNOWN)
+        # Its place is taken before it is believed: where it stays there, every later loss would be accepted too.
+        keep_mark(as_mark(identity, identity["reserved_to"]))
     elif lost := what_is_lost(identity, kept):
         # The mark is raised after this only: a crash in between finds the same loss again.
         ledger.begin_recovery(lost, reserved_before(kept))
         log.error("%s: everything is held until the provider's list has been read and a person has released it", lost)
     reserved_to = ledger.reserve_attempts(RESERVED_FOR_A_CYCLE, secret_fingerprint, identity["identity"])
-    mark = json.dumps({**{name: identity[name] for name in IDENTITY}, "reserved_to": reserved_to})
     reached("keep_mark", "before")
-    keep_mark(mark)
+    keep_mark(as_mark(identity, reserved_to))
     reached("keep_mark", "answered")
 
 
@@ -107,6 +106,11 @@ def check_clocks(now: datetime, clock: datetime) -> None:
         raise PreflightError(
             f"this machine's clock is {minutes} minutes {side} the ledger's: set both by the same time service"
         )
+
+
+def as_mark(identity: Mark, reserved_to: int) -> str:
+    """What is kept outside the ledger: which database it is, and up to which number its attempts may go."""
+    return json.dumps({**{name: identity[name] for name in IDENTITY}, "reserved_to": reserved_to})
 
 
 def read_mark(kept: str) -> Mark | None:
