@@ -1,5 +1,5 @@
 -- name: lock_cycles
--- Cycles take turns: two MERGEs of the same rows at once end in a unique violation.
+-- Cycles and whoever lets go of what is held take turns: two MERGEs of the same rows at once end in a unique violation.
 SELECT pg_advisory_xact_lock(hashtextextended('reminders.cycle', 0))
 
 -- name: open_cycle

@@ -1,4 +1,8 @@
-"""Holds, as a person places and releases them: each method is one transaction under the operator's role."""
+"""Holds, as a person places and releases them: each method is one transaction under the operator's role.
+
+What lets go (`release`, `drop`, `turn_down`) takes its turn with the cycles' merge, triage and plan, and with another
+person who lets go: a person may wait as long as one of these takes, some seconds. A stop (`place`) waits for nobody.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ import psycopg
 from reminders.errors import HoldError
 from reminders.store.guards import OPERATOR
 from reminders.store.session import Row, Session, again_after_deadlock
+from reminders.store.statements import statement
 
 
 @dataclass(frozen=True)
@@ -106,6 +111,8 @@ class Holds(Session):
         return LetGo(turned["turned_down"], turned["dropped"])
 
     def _lock(self, hold_ids: Sequence[int], are_groups: bool = False) -> None:
+        # The transaction's first: a statement that had begun before would not see what the others have done.
+        self.connection.execute(statement("lock_cycles"))
         found = {row["hold_id"]: row for row in self.rows("lock_holds", hold_ids=list(hold_ids))}
         for hold_id in hold_ids:
             if hold_id not in found:

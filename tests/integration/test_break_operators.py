@@ -1,0 +1,127 @@
+"""Two operators at once, an operator beside a cycle, and an operator whose clock is off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from reminders import failpoints
+from reminders.store.holds import Holds
+from tests.databases import TestDatabase
+from tests.integration.deployment import ADA, BOB
+from tests.integration.scene import HOUR, MINUTE, WEDNESDAY_2PM, Booked, Scene
+
+PATIENCE = 10.0
+OVERDUE_TEXT = WEDNESDAY_2PM + 22 * HOUR
+TWO_TEXTS_A_SLOT = """
+INSERT INTO reminders.cadence_step (account_id, step, channel, lead, useful_until, wait)
+VALUES ('clinic', 2, 'sms', '30 hours', '1 hour', '0'), ('clinic', 3, 'sms', '25 hours', '1 hour', '0')"""
+GROUPS = "SELECT step, hold_id FROM reminders.hold WHERE scope = 'group' AND released_at IS NULL"
+WAITING_FOR_LOCKS = """
+SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"""
+
+
+@pytest.fixture
+def operators(ledger: TestDatabase) -> Callable[[], Holds]:
+    """An operator more, each with a connection of their own."""
+    return lambda: Holds(ledger.connect("reminders_operator_login"))
+
+
+def groups_of(scene: Scene) -> dict[int, int]:
+    """The hold of each step's group."""
+    return dict(scene.owner.execute(GROUPS).fetchall())
+
+
+def first_time(point: str, act: Callable[[], None]) -> Callable[[str], None]:
+    """What to arm, so that `act` happens the first time that this point is reached, and never again."""
+    reached: list[str] = []
+
+    def armed(name: str) -> None:
+        if name == point and not reached:
+            reached.append(name)
+            act()
+
+    return armed
+
+
+@contextmanager
+def beside(scene: Scene, point: str, other: Callable[[], Any]) -> Iterator[None]:
+    """In this block another acts at that point, until they are done or wait for a lock; at its end they are done."""
+    acting = []
+    with ThreadPoolExecutor(1) as pool:
+
+        def act() -> None:
+            acting.append(pool.submit(other))
+            while scene.owner.execute(WAITING_FOR_LOCKS).fetchone() == (0,) and not acting[0].done():
+                pass
+
+        with failpoints.armed(first_time(point, act)):
+            yield
+        acting[0].result(PATIENCE)
+
+
+# Two operators, and an operator beside a cycle
+
+
+def test_two_operators_who_turn_down_two_groups_of_one_visit_at_once(
+    scene: Scene, operators: Callable[[], Holds]
+) -> None:
+    scene.at(WEDNESDAY_2PM).owner.execute(TWO_TEXTS_A_SLOT)
+    scene.has_gap = True
+    scene.booked(Booked(WEDNESDAY_2PM + 20 * HOUR, "ada")).cycle()
+    scene.has_gap = False
+    groups, ana, ben = groups_of(scene), operators(), operators()
+    with beside(scene, "turn_down.before_commit", lambda: ben.turn_down([groups[3]], "Ben", scene.now)):
+        ana.turn_down([groups[2]], "Ana", scene.now)
+    for _ in range(12):
+        scene.at(scene.now + 20 * MINUTE).cycle()
+    assert scene.addresses() == ["ada@example.com"]
+
+
+@pytest.mark.parametrize("action", ["drop", "turn_down"])
+def test_a_group_that_is_let_go_while_the_gate_adds_to_it(
+    scene: Scene, operators: Callable[[], Holds], action: str
+) -> None:
+    """After the gate has looked and before triage commits: nobody is texted whom no person has let go."""
+    scene.has_gap = True
+    scene.at(WEDNESDAY_2PM).booked(Booked(OVERDUE_TEXT, "first", client_phone=ADA)).cycle()
+    groups, ana = list(groups_of(scene).values()), operators()
+    scene.booked(Booked(OVERDUE_TEXT, "second", client_email="b@example.com", client_phone=BOB))
+    scene.at(scene.now + 5 * MINUTE)
+    with beside(scene, "triage.before_commit", lambda: getattr(ana, action)(groups, "Ana", scene.now)):
+        scene.prepare()
+    scene.has_gap = False
+    for _ in range(3):
+        scene.at(scene.now + 5 * MINUTE).cycle()
+    assert BOB not in scene.addresses()
+
+
+def test_a_release_waits_for_the_cycle_that_is_at_work(scene: Scene, operators: Callable[[], Holds]) -> None:
+    """Whom the gate adds to a group until then is released with it, after the pace and canary of a backlog."""
+    scene.has_gap = True
+    scene.at(WEDNESDAY_2PM).booked(Booked(OVERDUE_TEXT, "first", client_phone=ADA)).cycle()
+    groups, ana = list(groups_of(scene).values()), operators()
+    scene.booked(Booked(OVERDUE_TEXT, "second", client_email="b@example.com", client_phone=BOB))
+    scene.at(scene.now + 5 * MINUTE)
+    said: list[Any] = []
+    with beside(scene, "triage.before_commit", lambda: said.append(ana.release(groups, "Ana", scene.now))):
+        scene.prepare()
+    assert said[0].going == 2
+
+
+def test_a_stop_waits_for_no_cycle(scene: Scene, operators: Callable[[], Holds]) -> None:
+    ana = operators()
+    placed: list[int] = []
+
+    def stop() -> None:
+        placed.append(ana.place("all", "", "Ana", "a look", scene.now, HOUR))
+
+    scene.at(WEDNESDAY_2PM).booked(Booked(OVERDUE_TEXT))
+    with failpoints.armed(first_time("triage.before_commit", stop)):
+        scene.cycle()
+    assert placed
+    assert scene.reached == []
