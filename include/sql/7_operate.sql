@@ -1,3 +1,7 @@
+-- name: ledger_time
+-- The time by which a person acts; their own machine's clock may be off.
+SELECT reminders.ledger_clock() AS now
+
 -- name: holds_in_force
 -- Every hold in force, with how many reminders it holds that are still useful; the longest in force first.
 SELECT h.hold_id, h.scope, h.scope_value, h.account_id, h.step, h.age, h.placed_by, h.why, h.placed_at, h.review_at,

@@ -78,19 +78,22 @@ def hours(value: str) -> timedelta:
 
 
 def run(arguments: Sequence[str] | None, environment: Mapping[str, str], now: datetime) -> str:
-    """Do what the arguments say and return what to print. Raises `RemindersError` when it is refused."""
+    """Do what the arguments say and return what to print. Raises `RemindersError` when it is refused.
+
+    Only a rehearsal goes by `now`, this machine's clock; all else goes by the ledger's.
+    """
     chosen = parser().parse_args(arguments)
     if chosen.action == "rehearse":
         return rehearsed(environment, now)
     with connected("ledger_db_operator", environment) as connection:
         holds = Holds(connection)
         if chosen.action == "holds":
-            return listed(holds, now)
+            return listed(holds)
         if chosen.action == "doubts":
-            return doubted(holds, now)
+            return doubted(holds)
         if chosen.action == "hold":
-            return placed(holds, chosen, now)
-        return let_go(holds, chosen, now)
+            return placed(holds, chosen)
+        return let_go(holds, chosen)
 
 
 def connected(connection_id: str, environment: Mapping[str, str]) -> psycopg.Connection[Any]:
@@ -110,8 +113,9 @@ def rehearsed(environment: Mapping[str, str], now: datetime) -> str:
         return str(rehearse(Ledger(connection), partial(read_book, book), now, secret))
 
 
-def listed(holds: Holds, now: datetime) -> str:
+def listed(holds: Holds) -> str:
     """The holds in force as a table, or that there is none."""
+    now = holds.clock()
     rows = [
         [
             hold["hold_id"],
@@ -123,7 +127,7 @@ def listed(holds: Holds, now: datetime) -> str:
             moment(hold["review_at"]) + (" (over)" if hold["review_at"] <= now else ""),
             hold["why"],
         ]
-        for hold in holds.in_force(now)
+        for hold in holds.in_force()
     ]
     if not rows:
         return "no hold is in force"
@@ -148,7 +152,7 @@ def recovering(row: Row) -> str:
     )
 
 
-def doubted(holds: Holds, now: datetime) -> str:
+def doubted(holds: Holds) -> str:
     """The week's contacts in doubt or unknown as a table, or that there is none."""
     rows = [
         [
@@ -162,7 +166,7 @@ def doubted(holds: Holds, now: datetime) -> str:
             moment(row["intended_at"]),
             row["reason"],
         ]
-        for row in holds.doubts(now - DOUBTS_OF)
+        for row in holds.doubts(holds.clock() - DOUBTS_OF)
     ]
     if not rows:
         return "no contact of the last 7 days is in doubt"
@@ -174,12 +178,12 @@ def moment(at: datetime | None) -> str:
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M}" if at else ""
 
 
-def placed(holds: Holds, chosen: argparse.Namespace, now: datetime) -> str:
+def placed(holds: Holds, chosen: argparse.Namespace) -> str:
     """Place the hold that was asked for, and say what it stops."""
     if (chosen.scope == "all") != (chosen.value == ""):
         raise HoldError("`hold all` takes no value; `hold channel`, `account` and `cycle` take one")
     value = logical_date(chosen.value) if chosen.scope == "cycle" else chosen.value
-    hold_id = holds.place(chosen.scope, value, chosen.by, chosen.why, now, chosen.review)
+    hold_id = holds.place(chosen.scope, value, chosen.by, chosen.why, chosen.review)
     what = "everything" if chosen.scope == "all" else f"{chosen.scope} {value}"
     note = ""
     if chosen.scope == "account" and not holds.knows_account(chosen.value):
@@ -198,20 +202,20 @@ def logical_date(value: str) -> str:
     return date.astimezone(UTC).isoformat()
 
 
-def let_go(holds: Holds, chosen: argparse.Namespace, now: datetime) -> str:
+def let_go(holds: Holds, chosen: argparse.Namespace) -> str:
     """Release the chosen holds, with what the action does to their reminders, and say what comes of those."""
     if chosen.hold_ids and (chosen.account, chosen.every_account, chosen.step, chosen.age) != (None, False, None, None):
         raise HoldError(
             "name the holds by their numbers, or choose groups by --account (or --every-account), --step and --age: "
             "not both"
         )
-    hold_ids = chosen.hold_ids or groups(holds, chosen, now)
-    acts: dict[str, Callable[[Sequence[int], str, datetime], LetGo]] = {
+    hold_ids = chosen.hold_ids or groups(holds, chosen)
+    acts: dict[str, Callable[[Sequence[int], str], LetGo]] = {
         "release": holds.release,
         "drop": holds.drop,
         "turn-down": holds.turn_down,
     }
-    done = acts[chosen.action](hold_ids, chosen.by, now)
+    done = acts[chosen.action](hold_ids, chosen.by)
     ids = ", ".join(str(hold_id) for hold_id in hold_ids)
     if done == LetGo(0, 0):
         return f"released {ids}; {'it' if len(hold_ids) == 1 else 'they'} held no reminder that is still of use"
@@ -219,7 +223,7 @@ def let_go(holds: Holds, chosen: argparse.Namespace, now: datetime) -> str:
     return f"released {ids}: {going} out nearest first, {done.dropped} {'was' if done.dropped == 1 else 'were'} dropped"
 
 
-def groups(holds: Holds, chosen: argparse.Namespace, now: datetime) -> list[int]:
+def groups(holds: Holds, chosen: argparse.Namespace) -> list[int]:
     """The ids of the groups in force that --account or --every-account, --step and --age choose."""
     if not chosen.account and not chosen.every_account:
         raise HoldError(
@@ -227,7 +231,7 @@ def groups(holds: Holds, chosen: argparse.Namespace, now: datetime) -> list[int]
         )
     found = [
         hold["hold_id"]
-        for hold in holds.in_force(now)
+        for hold in holds.in_force()
         if hold["scope"] == "group"
         and (chosen.every_account or hold["account_id"] == chosen.account)
         and chosen.step in (None, hold["step"])

@@ -41,7 +41,7 @@ def accept_the_ledger(system: Ringonce) -> None:
 
 
 def hold(system: Ringonce, channel: Channel) -> None:
-    system.operator.place("channel", channel.value, "operator", "a drill", system.clock.now, HOUR)
+    system.operator.place("channel", channel.value, "operator", "a drill", HOUR)
 
 
 def hold_email_and_texts(system: Ringonce) -> None:
@@ -71,8 +71,7 @@ def holding(system: Ringonce, channel: Channel, most: int) -> Send:
 
 def release_everything(system: Ringonce) -> None:
     """An operator lets go all that is held, at once."""
-    now = system.clock.now
-    system.operator.release([held["hold_id"] for held in system.operator.in_force(now)], "operator", now)
+    system.operator.release([held["hold_id"] for held in system.operator.in_force()], "operator")
 
 
 def deliver_slowly(system: Ringonce) -> None:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -47,7 +47,7 @@ WHERE a.provider_id IS NOT NULL ORDER BY a.attempt_id LIMIT 1"""
 
 
 # What a person's command does.
-Decision = Callable[[Holds, datetime], None]
+Decision = Callable[[Holds], None]
 
 
 class Crash(BaseException):
@@ -187,10 +187,10 @@ class Practice:
 
     def decide(self, act: Decision) -> None:
         """A person's command; she who has heard no answer gives it again, unless the holds show that it was done."""
-        if not self.run(("operate", lambda: act(self._holds(), self.scene.now))):
-            was_placed = bool(self._holds().in_force(self.scene.now))
+        if not self.run(("operate", lambda: act(self._holds()))):
+            was_placed = bool(self._holds().in_force())
             if was_placed is not (act is place):
-                self.run(("operate", lambda: act(self._holds(), self.scene.now)))
+                self.run(("operate", lambda: act(self._holds())))
 
     def _holds(self) -> Holds:
         return Holds(self.database.connect("reminders_operator_login"))
@@ -253,25 +253,25 @@ SENDER_ADDRESS = "reminders@example.com"
 History = Callable[[Practice], None]
 
 
-def in_force(holds: Holds, now: datetime) -> list[int]:
-    return [hold["hold_id"] for hold in holds.in_force(now)]
+def in_force(holds: Holds) -> list[int]:
+    return [hold["hold_id"] for hold in holds.in_force()]
 
 
-def place(holds: Holds, now: datetime) -> None:
-    holds.place("all", "", "Ana", "a look", now, HOUR)
+def place(holds: Holds) -> None:
+    holds.place("all", "", "Ana", "a look", HOUR)
 
 
-def release(holds: Holds, now: datetime) -> None:
-    if ids := in_force(holds, now):
-        holds.release(ids, "Ana", now)
+def release(holds: Holds) -> None:
+    if ids := in_force(holds):
+        holds.release(ids, "Ana")
 
 
-def drop(holds: Holds, now: datetime) -> None:
-    holds.drop(in_force(holds, now), "Ana", now)
+def drop(holds: Holds) -> None:
+    holds.drop(in_force(holds), "Ana")
 
 
-def turn_down(holds: Holds, now: datetime) -> None:
-    holds.turn_down(in_force(holds, now), "Ana", now)
+def turn_down(holds: Holds) -> None:
+    holds.turn_down(in_force(holds), "Ana")
 
 
 def ordinary(practice: Practice) -> None:

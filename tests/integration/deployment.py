@@ -78,8 +78,7 @@ class Deployment:
 
     def release(self) -> None:
         holds = Holds(self.database.connect("reminders_operator_login"))
-        now = self.scene.now
-        holds.release([hold["hold_id"] for hold in holds.in_force(now)], "Ana", now)
+        holds.release([hold["hold_id"] for hold in holds.in_force()], "Ana")
 
     def recovered(self) -> None:
         """The list settles, is read, and a cycle goes by it."""

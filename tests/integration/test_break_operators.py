@@ -10,12 +10,18 @@ from typing import Any
 import pytest
 
 from reminders import failpoints
+from reminders.channels.twilio_codes import final_status
+from reminders.cycle.audit import Provider, audit
+from reminders.errors import PreflightError
+from reminders.operate import run
 from reminders.store.holds import Holds
 from tests.databases import TestDatabase
-from tests.integration.deployment import ADA, BOB
-from tests.integration.scene import HOUR, MINUTE, WEDNESDAY_2PM, Booked, Scene
+from tests.integration.deployment import ADA, BOB, VISIT, Deployment
+from tests.integration.phones import Phones
+from tests.integration.scene import HOUR, MINUTE, SECRET, WEDNESDAY_2PM, Booked, Scene
 
 PATIENCE = 10.0
+THURSDAY_3AM = WEDNESDAY_2PM + 13 * HOUR
 OVERDUE_TEXT = WEDNESDAY_2PM + 22 * HOUR
 TWO_TEXTS_A_SLOT = """
 INSERT INTO reminders.cadence_step (account_id, step, channel, lead, useful_until, wait)
@@ -64,6 +70,12 @@ def beside(scene: Scene, point: str, other: Callable[[], Any]) -> Iterator[None]
         acting[0].result(PATIENCE)
 
 
+def breaches(phones: Phones) -> object:
+    """What the audit finds now."""
+    provider = Provider(phones.twilio.listed, phones.twilio.status, final_status)
+    return audit(phones.scene.ledger, provider, phones.scene.now)["breaches"]
+
+
 # Two operators, and an operator beside a cycle
 
 
@@ -75,8 +87,8 @@ def test_two_operators_who_turn_down_two_groups_of_one_visit_at_once(
     scene.booked(Booked(WEDNESDAY_2PM + 20 * HOUR, "ada")).cycle()
     scene.has_gap = False
     groups, ana, ben = groups_of(scene), operators(), operators()
-    with beside(scene, "turn_down.before_commit", lambda: ben.turn_down([groups[3]], "Ben", scene.now)):
-        ana.turn_down([groups[2]], "Ana", scene.now)
+    with beside(scene, "turn_down.before_commit", lambda: ben.turn_down([groups[3]], "Ben")):
+        ana.turn_down([groups[2]], "Ana")
     for _ in range(12):
         scene.at(scene.now + 20 * MINUTE).cycle()
     assert scene.addresses() == ["ada@example.com"]
@@ -92,7 +104,7 @@ def test_a_group_that_is_let_go_while_the_gate_adds_to_it(
     groups, ana = list(groups_of(scene).values()), operators()
     scene.booked(Booked(OVERDUE_TEXT, "second", client_email="b@example.com", client_phone=BOB))
     scene.at(scene.now + 5 * MINUTE)
-    with beside(scene, "triage.before_commit", lambda: getattr(ana, action)(groups, "Ana", scene.now)):
+    with beside(scene, "triage.before_commit", lambda: getattr(ana, action)(groups, "Ana")):
         scene.prepare()
     scene.has_gap = False
     for _ in range(3):
@@ -108,7 +120,7 @@ def test_a_release_waits_for_the_cycle_that_is_at_work(scene: Scene, operators: 
     scene.booked(Booked(OVERDUE_TEXT, "second", client_email="b@example.com", client_phone=BOB))
     scene.at(scene.now + 5 * MINUTE)
     said: list[Any] = []
-    with beside(scene, "triage.before_commit", lambda: said.append(ana.release(groups, "Ana", scene.now))):
+    with beside(scene, "triage.before_commit", lambda: said.append(ana.release(groups, "Ana"))):
         scene.prepare()
     assert said[0].going == 2
 
@@ -118,10 +130,73 @@ def test_a_stop_waits_for_no_cycle(scene: Scene, operators: Callable[[], Holds])
     placed: list[int] = []
 
     def stop() -> None:
-        placed.append(ana.place("all", "", "Ana", "a look", scene.now, HOUR))
+        placed.append(ana.place("all", "", "Ana", "a look", HOUR))
 
     scene.at(WEDNESDAY_2PM).booked(Booked(OVERDUE_TEXT))
     with failpoints.armed(first_time("triage.before_commit", stop)):
         scene.cycle()
     assert placed
     assert scene.reached == []
+
+
+# An operator whose machine has another clock
+
+
+Command = Callable[..., str]
+
+
+@pytest.fixture
+def command(deployment: Deployment, booking: TestDatabase) -> Command:
+    """The operator's command on a machine whose clock is `off`."""
+    environment = {
+        **deployment.database.airflow_connections(),
+        "AIRFLOW_CONN_BOOKING_DB": booking.uri(),
+        "AIRFLOW_VAR_REMINDERS_ADDRESS_SECRET": SECRET.decode(),
+    }
+    return lambda *arguments, off: run(arguments, environment, deployment.scene.now + off)
+
+
+def test_a_hold_that_is_placed_by_a_clock_that_is_slow_makes_no_breach(
+    deployment: Deployment, command: Command
+) -> None:
+    phones, scene = deployment.phones, deployment.scene.with_a_wide_gate()
+    scene.booked(Booked(VISIT, "ada", client_email=None, client_phone=ADA)).cycle()
+    phones.at(scene.now + 5 * MINUTE)
+    command("hold", "channel", "sms", "--why", "a look", "--by", "Ana", off=-10 * MINUTE)
+    phones.reconcile()
+    phones.at(THURSDAY_3AM)
+    assert (phones.heard(), breaches(phones)) == ([("sms", ADA)], {})
+
+
+def test_a_hold_that_is_released_by_a_clock_that_is_fast_makes_no_breach(
+    deployment: Deployment, command: Command
+) -> None:
+    phones, scene = deployment.phones, deployment.scene.with_a_wide_gate()
+    scene.booked(Booked(VISIT, "ada", client_email=None, client_phone=ADA))
+    command("hold", "channel", "sms", "--why", "a look", "--by", "Ana", off=0 * MINUTE)
+    phones.at(scene.now + 5 * MINUTE)
+    command("release", "1", "--by", "Ana", off=10 * MINUTE)
+    scene.at(scene.now + 5 * MINUTE).cycle()
+    phones.reconcile()
+    phones.at(THURSDAY_3AM)
+    assert (phones.heard(), breaches(phones)) == ([("sms", ADA)], {})
+
+
+def test_who_drops_a_group_by_a_clock_that_is_fast_drops_all_of_it(deployment: Deployment, command: Command) -> None:
+    """Also what will have expired only by that clock: the release would let it go."""
+    scene = deployment.scene
+    scene.has_gap = True
+    scene.booked(Booked(OVERDUE_TEXT, "ada", client_email=None, client_phone=ADA))
+    deployment.cycle()
+    scene.has_gap = False
+    [hold_id] = groups_of(scene).values()
+    deployment.phones.at(WEDNESDAY_2PM + 20 * HOUR - 8 * MINUTE)
+    command("drop", str(hold_id), "--by", "Ana", off=10 * MINUTE)
+    deployment.later().cycle()
+    assert deployment.phones.heard() == []
+    assert scene.states()["ada", 2] == ("cancelled", "dropped")
+
+
+def test_a_rehearsal_by_another_clock_is_refused(command: Command) -> None:
+    with pytest.raises(PreflightError, match="10 minutes ahead of the ledger's"):
+        command("rehearse", off=10 * MINUTE)

@@ -135,8 +135,8 @@ def test_a_book_that_is_empty_when_the_recovery_would_end(deployment: Deployment
         deployment.release()
     deployment.scene.book = book
     holds = Holds(deployment.database.connect("reminders_operator_login"))
-    books = [hold["hold_id"] for hold in holds.in_force(deployment.scene.now) if hold["scope"] == "book"]
-    holds.release(books, "Ana", deployment.scene.now)
+    books = [hold["hold_id"] for hold in holds.in_force() if hold["scope"] == "book"]
+    holds.release(books, "Ana")
     deployment.later().cycle()
     deployment.release()
     deployment.later().cycle()
@@ -180,10 +180,10 @@ def test_a_group_that_a_person_lets_go_while_the_ledger_recovers(deployment: Dep
     deployment.mark = ACCEPT
     deployment.later().cycle()
     Evidence(deployment.scene.ledger.connection).begin_recovery("a report", "resolve_doubts", WEDNESDAY_2PM)
-    holds, now = Holds(deployment.database.connect("reminders_operator_login")), deployment.scene.now
-    groups = [hold["hold_id"] for hold in holds.in_force(now) if hold["scope"] == "group"]
+    holds = Holds(deployment.database.connect("reminders_operator_login"))
+    groups = [hold["hold_id"] for hold in holds.in_force() if hold["scope"] == "group"]
     with pytest.raises(HoldError, match="provider's list"):
-        getattr(holds, action)(groups, "Ana", now)
+        getattr(holds, action)(groups, "Ana")
     goes_on(deployment)
     assert (deployment.phones.heard(), deployment.scene.addresses()) == ([("sms", ADA)], [])
 

@@ -262,9 +262,9 @@ def test_what_was_held_stays_held_until_a_person_releases_it(scene: Scene, old: 
     for _ in range(cycles):
         good_cycle(scene)
     holds = Holds(old.connect("reminders_operator"))
-    [hold] = holds.in_force(scene.now)
+    [hold] = holds.in_force()
     assert (hold["scope_value"], hold["reminders"], texts(scene)["held"]) == ("vet", 1, "held")
-    assert holds.release([hold["hold_id"]], "Bo", scene.now) == LetGo(1, 0)
+    assert holds.release([hold["hold_id"]], "Bo") == LetGo(1, 0)
     for _ in range(2):
         good_cycle(scene)
     assert reached(scene).count("held") == 1

@@ -267,19 +267,19 @@ class LedgerMachine(RuleBasedStateMachine):
     )
     def person_acts(self, act: str, scope: str, which: int) -> None:
         """An operator stops something, or lets something go."""
-        in_force = [hold["hold_id"] for hold in self.operator.in_force(self.now)]
+        in_force = [hold["hold_id"] for hold in self.operator.in_force()]
         try:
             if act == "place":
                 values = {"all": ("",), "channel": tuple(Channel), "account": ACCOUNTS, "book": (*ACCOUNTS, "*")}[scope]
                 value = str(values[which % len(values)])
-                hold_id = self.operator.place(scope, value, "Ana", "a look", self.now, HOUR)
+                hold_id = self.operator.place(scope, value, "Ana", "a look", HOUR)
                 self.stopped[hold_id] = scope, value
             elif act == "release all":
-                self.operator.release(in_force, "Ana", self.now)
+                self.operator.release(in_force, "Ana")
                 self.stopped.clear()
             elif in_force:
                 hold_id = in_force[which % len(in_force)]
-                getattr(self.operator, act)([hold_id], "Ana", self.now)
+                getattr(self.operator, act)([hold_id], "Ana")
                 self.stopped.pop(hold_id, None)
         except HoldError:
             return

@@ -46,7 +46,7 @@ class Person:
     def lets_go(self, hold_id: int) -> None:
         """She releases a hold that she placed, unless the ledger has forgotten it."""
         if hold_id in self.stops:
-            self.season.deployment.operator.release([hold_id], NAME, self.season.now)
+            self.season.deployment.operator.release([hold_id], NAME)
             self._is_over(hold_id)
 
     def _is_over(self, hold_id: int) -> None:
@@ -63,7 +63,7 @@ class Person:
     def look(self) -> None:
         """Decide on each hold in force whose time has come."""
         now = self.season.now
-        for hold in self.season.deployment.operator.in_force(now):
+        for hold in self.season.deployment.operator.in_force():
             if hold["hold_id"] in self.stops:
                 continue
             if hold["hold_id"] not in self.looks_at:
@@ -96,7 +96,7 @@ class Person:
             self.looks_at[hold_id] = datetime.max.replace(tzinfo=hold["placed_at"].tzinfo)
             return None
         try:
-            getattr(self.season.deployment.operator, decision)([hold_id], NAME, self.season.now)
+            getattr(self.season.deployment.operator, decision)([hold_id], NAME)
         except HoldError as error:
             self.season.note(f"refused: {error}")
             return self._will_look(hold_id, HOUR / 2)

@@ -207,7 +207,7 @@ def operator_hold(season: Season, history: History) -> None:
     def stop(_point: str) -> None:
         named = deployment.runs[-1].date.isoformat() if scope == "cycle" else value
         try:
-            hold_id = deployment.operator.place(scope, named, "Ana", "a look", season.now, lasts)
+            hold_id = deployment.operator.place(scope, named, "Ana", "a look", lasts)
         except HoldError:
             return
         season.struck(history)

@@ -12,7 +12,7 @@ from tabulate import tabulate
 from reminders.addresses import secret_fingerprint
 from reminders.capacity import BATCHES, most_contacts
 from reminders.cycle.extract import extract
-from reminders.cycle.preflight import check_secret
+from reminders.cycle.preflight import check_clocks, check_secret
 from reminders.store.ledger import Ledger
 from reminders.store.session import Row
 
@@ -80,9 +80,12 @@ class Rehearsal:
 def rehearse(ledger: Ledger, read: Any, now: datetime, secret: bytes) -> Rehearsal:
     """Rehearse the cycle of `now`: `read` and `secret` as `extract` takes them. Cycles wait meanwhile.
 
-    Raises `PreflightError` when the ledger's addresses were hashed with another secret: nobody would be recognised.
+    Raises `PreflightError` when the ledger's addresses were hashed with another secret: nobody would be recognised; or
+    when `now` is not the ledger's time: what is late would be told wrongly.
     """
-    check_secret(ledger.identity()["secret_fingerprint"], secret_fingerprint(secret))
+    identity = ledger.identity()
+    check_secret(identity["secret_fingerprint"], secret_fingerprint(secret))
+    check_clocks(now, identity["clock"])
     with ledger.rolled_back():
         extract(ledger, read, now, now, secret)
         ledger.merge(now, "manual", False, now)
