@@ -25,7 +25,7 @@ from reminders.errors import ConfigurationError, HoldError, RemindersError
 from reminders.store.book import read_book
 from reminders.store.holds import Holds, LetGo
 from reminders.store.ledger import Ledger
-from reminders.store.logins import connection_parameters
+from reminders.store.logins import KEEPALIVES, connection_parameters
 from reminders.store.session import Row
 
 SECRET = "AIRFLOW_VAR_REMINDERS_ADDRESS_SECRET"
@@ -99,7 +99,7 @@ def run(arguments: Sequence[str] | None, environment: Mapping[str, str], now: da
 def connected(connection_id: str, environment: Mapping[str, str]) -> psycopg.Connection[Any]:
     """A connection to close. Raises `ConfigurationError` when it is not configured or does not answer."""
     try:
-        return psycopg.connect(**connection_parameters(connection_id, environment))
+        return psycopg.connect(**{**KEEPALIVES, **connection_parameters(connection_id, environment)})
     except psycopg.OperationalError as error:
         raise ConfigurationError(
             f"{connection_id} does not answer ({type(error).__name__}): is the server up, are login and password right?"
@@ -249,6 +249,12 @@ def main() -> int:
         print(run(None, os.environ, datetime.now(UTC)))
     except RemindersError as error:
         print(error, file=sys.stderr)
+        return 1
+    except psycopg.Error as error:
+        print(
+            f"the ledger did not finish this ({type(error).__name__}): `holds` shows whether it was done",
+            file=sys.stderr,
+        )
         return 1
     return 0
 

@@ -5,6 +5,7 @@ The only module that imports Airflow. Only ids and counts pass through XCom.
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -55,9 +56,14 @@ def database(conn_id: str) -> Iterator[Any]:
     """A psycopg 3 connection to `conn_id`; its failure is told without the address or the password."""
     from airflow.providers.postgres.hooks.postgres import PostgresHook
 
+    from reminders.store.logins import KEEPALIVES
+
     connection_of(conn_id)
     try:
-        connection: Any = PostgresHook(postgres_conn_id=conn_id).get_conn()
+        hook = PostgresHook(postgres_conn_id=conn_id)
+        # The hook hands libpq what the extras say, and takes parameters from nowhere else.
+        hook.connection.extra = json.dumps({**KEEPALIVES, **hook.connection.extra_dejson})
+        connection: Any = hook.get_conn()
     except Exception as error:
         raise ConfigurationError(
             f"{conn_id} does not answer ({type(error).__name__}): is the server up, are login and password right?"

@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from reminders.errors import ConfigurationError
+from reminders.operate import connected
 from tests.databases import TestDatabase
 
 PASSWORD = "pass-word-that-nobody-sees"
@@ -85,6 +86,18 @@ def test_a_ledger_that_takes_no_connections(tasks: Any, monkeypatch: pytest.Monk
     with psycopg.connect(ledger.server.conninfo(), autocommit=True) as admin:
         admin.execute(f"ALTER DATABASE {ledger.name} ALLOW_CONNECTIONS false")
     assert "ledger_db does not answer" in refused(opened(tasks, "ledger_db"))
+
+
+@pytest.mark.parametrize(("said", "idle"), [("", "30"), ("?keepalives_idle=90", "90")])
+def test_a_server_that_is_gone_is_noticed_within_a_minute(
+    tasks: Any, monkeypatch: pytest.MonkeyPatch, ledger: TestDatabase, said: str, idle: str
+) -> None:
+    """By a task and by a person's command, unless the connection says otherwise."""
+    monkeypatch.setenv("AIRFLOW_CONN_LEDGER_DB", ledger.uri("reminders_app") + said)
+    with tasks.database("ledger_db") as of_task, connected("ledger_db", os.environ) as of_command:
+        for connection in (of_task, of_command):
+            parameters = connection.info.get_parameters()
+            assert (parameters["keepalives_idle"], parameters["tcp_user_timeout"]) == (idle, "60000")
 
 
 TWILIO = {"conn_type": "twilio", "login": "AC1", "password": PASSWORD, "extra": FROM}

@@ -1,20 +1,29 @@
-"""Two operators at once, an operator beside a cycle, and an operator whose clock is off."""
+"""Two operators at once, one beside a cycle, one whose clock is off, one whose command stands still."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
+import psycopg
 import pytest
 
 from reminders import failpoints
+from reminders import operate as operator_command
 from reminders.channels.twilio_codes import final_status
 from reminders.cycle.audit import Provider, audit
+from reminders.cycle.extract import extract
+from reminders.cycle.rehearse import rehearse
 from reminders.errors import PreflightError
 from reminders.operate import run
+from reminders.store import session
+from reminders.store.guards import PLANNER
 from reminders.store.holds import Holds
+from reminders.store.ledger import Ledger
 from tests.databases import TestDatabase
 from tests.integration.deployment import ADA, BOB, VISIT, Deployment
 from tests.integration.phones import Phones
@@ -27,6 +36,7 @@ TWO_TEXTS_A_SLOT = """
 INSERT INTO reminders.cadence_step (account_id, step, channel, lead, useful_until, wait)
 VALUES ('clinic', 2, 'sms', '30 hours', '1 hour', '0'), ('clinic', 3, 'sms', '25 hours', '1 hour', '0')"""
 GROUPS = "SELECT step, hold_id FROM reminders.hold WHERE scope = 'group' AND released_at IS NULL"
+IDLE = "SELECT current_setting('idle_in_transaction_session_timeout') AS idle"
 WAITING_FOR_LOCKS = """
 SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"""
 
@@ -200,3 +210,97 @@ def test_who_drops_a_group_by_a_clock_that_is_fast_drops_all_of_it(deployment: D
 def test_a_rehearsal_by_another_clock_is_refused(command: Command) -> None:
     with pytest.raises(PreflightError, match="10 minutes ahead of the ledger's"):
         command("rehearse", off=10 * MINUTE)
+
+
+# What stands still in the middle of a transaction
+
+
+HALF_A_SECOND = timedelta(seconds=0.5)
+Beside = Callable[[Scene, str, Callable[[], Any]], BaseException | None]
+
+
+@pytest.fixture
+def goes_on_beside(monkeypatch: pytest.MonkeyPatch) -> Beside:
+    """A cycle of the scene goes on while other work stands still at a point for longer than the ledger lets it; what
+    that raised when it went on afterwards."""
+
+    def go_on(scene: Scene, point: str, work: Callable[[], Any]) -> BaseException | None:
+        is_there, let_go = threading.Event(), threading.Event()
+
+        def stand_still() -> None:
+            is_there.set()
+            let_go.wait(2 * PATIENCE)
+
+        scene.ledger.connection.execute("SET lock_timeout = '5 s'")
+        with ThreadPoolExecutor(1) as pool, failpoints.armed(first_time(point, stand_still)):
+            with monkeypatch.context() as patched:
+                patched.setattr(session, "IDLE_AT_MOST", HALF_A_SECOND)
+                still = pool.submit(work)
+                assert is_there.wait(PATIENCE)
+            try:
+                scene.cycle()
+            finally:
+                let_go.set()
+            return still.exception(PATIENCE)
+
+    return go_on
+
+
+def test_a_persons_command_that_stands_still(
+    scene: Scene, operators: Callable[[], Holds], goes_on_beside: Beside
+) -> None:
+    """Ctrl-Z, or a laptop that is shut: nothing of it happens, and the cycles do not wait until somebody finds it."""
+    scene.has_gap = True
+    scene.at(WEDNESDAY_2PM).booked(Booked(OVERDUE_TEXT, "held", client_phone=ADA)).cycle()
+    scene.has_gap = False
+    ana, groups = operators(), list(groups_of(scene).values())
+    scene.at(scene.now + 5 * MINUTE).booked(Booked(VISIT, "due", client_email=None, client_phone=BOB))
+    raised = goes_on_beside(scene, "drop.before_commit", lambda: ana.drop(groups, "Ana"))
+    assert isinstance(raised, psycopg.Error)
+    assert scene.addresses() == [BOB]
+    assert scene.states()["held", 2] == ("held", "on_hold")
+
+
+def test_a_rehearsal_that_stands_still(scene: Scene, ledger: TestDatabase, goes_on_beside: Beside) -> None:
+    scene.at(WEDNESDAY_2PM).booked(Booked(VISIT, "due", client_email=None, client_phone=BOB)).prepare()
+    other = Ledger(ledger.connect("reminders_app"))
+    scene.at(scene.now + 5 * MINUTE)
+    raised = goes_on_beside(scene, "plan.before_commit", lambda: rehearse(other, scene.read, scene.now, SECRET))
+    assert isinstance(raised, psycopg.Error)
+    assert scene.addresses() == [BOB]
+
+
+def test_a_dispatch_that_stands_still_in_its_intent(scene: Scene, ledger: TestDatabase, goes_on_beside: Beside) -> None:
+    """A worker's machine that is frozen, or cut off so that the server hears no end of its connection."""
+    scene.at(WEDNESDAY_2PM).booked(Booked(VISIT, "frozen", client_email=None, client_phone=ADA))
+    batches = scene.prepare()
+    app = [Ledger(ledger.connect("reminders_app")) for _ in range(2)]
+    other = Scene(scene.owner, app[0], app[1], book=scene.book).at(scene.now + MINUTE)
+    scene.booked(Booked(VISIT, "due", client_email=None, client_phone=BOB))
+    raised = goes_on_beside(other, "intend.before_commit", lambda: scene.send(batches))
+    assert isinstance(raised, psycopg.Error)
+    assert (scene.addresses(), other.addresses()) == ([], [ADA, BOB])
+
+
+def test_a_command_whose_transaction_was_ended_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def ended(*_: Any) -> str:
+        raise psycopg.errors.IdleInTransactionSessionTimeout("25P03")
+
+    monkeypatch.setattr(operator_command, "run", ended)
+    assert operator_command.main() == 1
+    assert "did not finish this (IdleInTransactionSessionTimeout)" in capsys.readouterr().err
+
+
+def test_only_the_reading_of_a_slow_book_has_longer(scene: Scene) -> None:
+    def read(*_: Any) -> Iterator[Any]:
+        idle.append(scene.ledger.connection.execute(IDLE).fetchone()["idle"])
+        yield from ()
+
+    idle: list[str] = []
+    scene.at(WEDNESDAY_2PM)
+    extract(scene.ledger, read, scene.now, scene.now, SECRET)
+    with scene.ledger.acting_as(PLANNER, "merge") as connection:
+        idle.append(connection.execute(IDLE).fetchone()["idle"])
+    assert idle == ["5min", "1min"]

@@ -17,7 +17,7 @@ import psycopg
 from reminders.errors import ClaimLost, PreflightError
 from reminders.store.guards import CONSTRAINTS, DELETABLE, DISPATCHER, PLANNER, ROLES, TRIGGERS, UNIQUE_INDEXES
 from reminders.store.migrate import check_schema
-from reminders.store.session import Row, Session, again_after_deadlock, guard_of
+from reminders.store.session import STAGE, Row, Session, again_after_deadlock, guard_of
 from reminders.store.statements import statement
 
 log = logging.getLogger(__name__)
@@ -119,7 +119,7 @@ class Ledger(Session):
     ) -> int:
         """Replace what `logical_date` has staged by `chunks` of (appointment rows, rung rows); return how many came."""
         staged = 0
-        with self.acting_as(PLANNER, "stage"):
+        with self.acting_as(PLANNER, STAGE):
             gone = [row["logical_date"] for row in self.rows("readings_to_unstage", logical_date=logical_date, now=now)]
             for name in ("unstage_rungs", "unstage_appointments"):
                 self.connection.execute(statement(name), {"logical_dates": gone})

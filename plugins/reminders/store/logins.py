@@ -26,17 +26,31 @@ LOGINS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 }
 MEMBERSHIPS: Mapping[str, tuple[str, ...]] = dict(LOGINS.values())
 
+# libpq finds a server that is gone within a minute, where the system's own settings take two hours; what a connection's
+# extras say goes before these.
+KEEPALIVES: Mapping[str, int] = {
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+
 POSTGRES_TYPES = ("postgres", "postgresql")
 # What libpq understands of a connection's extras; PostgresHook's own (cursor, iam, ...) mean nothing here.
 EXTRAS = (
     "application_name",
     "connect_timeout",
+    "keepalives",
+    "keepalives_count",
+    "keepalives_idle",
+    "keepalives_interval",
     "options",
     "sslcert",
     "sslkey",
     "sslmode",
     "sslrootcert",
     "target_session_attrs",
+    "tcp_user_timeout",
 )
 
 

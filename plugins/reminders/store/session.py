@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -17,6 +18,12 @@ from reminders.failpoints import reached
 from reminders.store.statements import statement
 
 MOST_TRIES = 5
+# A process that stands still in the middle of a transaction (stopped, frozen, cut off) keeps its locks no longer than
+# an attempt keeps its lease: then the server ends the transaction.
+IDLE_AT_MOST = timedelta(seconds=60)
+# A booking database may be as slow as a cycle is long, and what is staged meanwhile only the next staging waits for.
+READS_BOOK_AT_MOST = timedelta(minutes=5)
+STAGE = "stage"
 
 Row = dict[str, Any]
 Connection = psycopg.Connection[Any]
@@ -63,12 +70,18 @@ class Session:
         """One transaction under `role`; the connection itself holds no right on the ledger. `work` names it when it
         writes, for its failpoints; without a name the database lets it read only.
 
-        Errors of the database keep their class and lose their text, which can quote personal data.
+        The server ends it when this process does nothing with it for `IDLE_AT_MOST`, or, while it stages the book, for
+        `READS_BOOK_AT_MOST`. Errors of the database keep their class and lose their text, which can quote personal
+        data.
         """
+        idle = READS_BOOK_AT_MOST if work == STAGE else IDLE_AT_MOST
+        begin = sql.SQL("SET LOCAL ROLE {}; SET LOCAL idle_in_transaction_session_timeout = {}").format(
+            sql.Identifier(role), sql.Literal(round(idle / timedelta(milliseconds=1)))
+        )
         try:
             with self._transaction(writes=bool(work)):
                 try:
-                    self.connection.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role)))
+                    self.connection.execute(begin)
                 except (psycopg.errors.InsufficientPrivilege, psycopg.errors.InvalidParameterValue) as error:
                     raise ConfigurationError(
                         f"ledger_db: its login may not act as {role}: grant it that role"
