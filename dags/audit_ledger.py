@@ -5,7 +5,8 @@ Every night: hold yesterday's ledger against the provider's own list, both ways,
 the ledger. It contacts nobody, so it may be cleared and run at any time.
 
 **`audit` is red, and nothing goes out any more?** It found a breach and holds everything; its log names the breach and how many
-cases there are, and so does `python -m reminders.operate holds`.
+cases there are, and so does `python -m reminders.operate holds`, as `audit` and the day. Where contacts are missing from the
+ledger, there is a second hold, on `all`, for their recovery: release both.
 
 | breach | what to do |
 |---|---|

@@ -78,7 +78,7 @@ WITH made AS MATERIALIZED (
     UNION ALL
     SELECT 'P5: a contact while it was held', count(*) FROM made m
     JOIN reminders.hold h
-        ON h.scope = 'all' OR (h.scope, h.scope_value) IN (('channel', m.channel), ('account', m.account_id))
+        ON h.scope IN ('all', 'audit') OR (h.scope, h.scope_value) IN (('channel', m.channel), ('account', m.account_id))
     -- Their times are of two machines, whose clocks may be so far apart.
     WHERE m.intended_at > h.placed_at + interval '2 minutes' AND m.intended_at < coalesce(h.released_at, 'infinity')
 )

@@ -110,8 +110,8 @@ def test_a_broken_promise_is_found_and_holds_everything(phones: Phones, breach: 
     change(phones, BROKEN[breach])
     breaches = audited(phones)["breaches"]
     assert isinstance(breaches, dict) and breach in breaches
-    [(scope, why)] = phones.scene.holds()
-    assert (scope, breach in why) == ("", True)
+    assert breach in dict(phones.scene.holds())["2026-02-11"]
+    assert [hold["scope"] for hold in phones.scene.watching.holds()] == ["all"]
 
 
 def test_a_text_that_only_the_provider_knows_holds_everything_until_it_is_taken_over(phones: Phones) -> None:

@@ -18,15 +18,16 @@ from reminders.channels.twilio_codes import final_status
 from reminders.cycle.audit import Provider, audit
 from reminders.cycle.extract import extract
 from reminders.cycle.rehearse import rehearse
-from reminders.errors import PreflightError
+from reminders.errors import HoldError, PreflightError
 from reminders.operate import run
 from reminders.store import session
 from reminders.store.guards import PLANNER
 from reminders.store.holds import Holds
 from reminders.store.ledger import Ledger
 from tests.databases import TestDatabase
+from tests.integration.conftest import Operate
 from tests.integration.deployment import ADA, BOB, VISIT, Deployment
-from tests.integration.phones import Phones
+from tests.integration.phones import SENDER, Phones
 from tests.integration.scene import HOUR, MINUTE, SECRET, WEDNESDAY_2PM, Booked, Scene
 
 PATIENCE = 10.0
@@ -304,3 +305,81 @@ def test_only_the_reading_of_a_slow_book_has_longer(scene: Scene) -> None:
     with scene.ledger.acting_as(PLANNER, "merge") as connection:
         idle.append(connection.execute(IDLE).fetchone()["idle"])
     assert idle == ["5min", "1min"]
+
+
+# An audit that finds something while a person holds everything, or that dies on the way
+
+
+class Died(BaseException):
+    """The process ends there."""
+
+
+def die() -> None:
+    raise Died
+
+
+@pytest.fixture
+def found_broken(deployment: Deployment) -> Deployment:
+    """In the night the audit will find that the ledger is open to changes."""
+    scene = deployment.scene.with_a_wide_gate()
+    scene.booked(Booked(VISIT, "ada", client_email=None, client_phone=ADA)).cycle()
+    deployment.phones.at(THURSDAY_3AM)
+    scene.owner.execute("ALTER TABLE reminders.attempt DISABLE TRIGGER never_deleted")
+    return deployment
+
+
+def test_a_persons_release_of_their_own_hold_is_no_release_of_the_audits(
+    found_broken: Deployment, operators: Callable[[], Holds], operate: Operate
+) -> None:
+    scene, ana = found_broken.scene, operators()
+    mine = ana.place("all", "", "Ana", "a move", HOUR)
+    assert breaches(found_broken.phones)
+    assert "audit 2026-02-11" in operate("holds")
+    ana.release([mine], "Ana")
+    scene.owner.execute("ALTER TABLE reminders.attempt ENABLE TRIGGER never_deleted")
+    scene.booked(Booked(VISIT, "bob", client_email=None, client_phone=BOB))
+    found_broken.later().scene.cycle()
+    assert found_broken.phones.heard() == [("sms", ADA)]
+    [hold] = ana.in_force()
+    assert (hold["placed_by"], hold["why"]) == (
+        "audit_ledger",
+        "the audit of 2026-02-11 found guards are not as the migrations left them: 2",
+    )
+    ana.release([hold["hold_id"]], "Ana")
+    for hours in (4, 1, 1, 1):
+        found_broken.later(hours * HOUR).scene.cycle()
+    assert found_broken.phones.heard() == [("sms", ADA), ("sms", BOB)]
+
+
+def test_each_nights_stop_is_released_by_itself(found_broken: Deployment, operators: Callable[[], Holds]) -> None:
+    """However many stop everything, each reminder waits once."""
+    scene, phones, ana = found_broken.scene, found_broken.phones, operators()
+    breaches(phones)
+    phones.at(THURSDAY_3AM + 24 * HOUR)
+    breaches(phones)
+    breaches(phones)
+    ana.place("all", "", "Ana", "a move", HOUR)
+    scene.owner.execute("ALTER TABLE reminders.attempt ENABLE TRIGGER never_deleted")
+    scene.booked(Booked(scene.now + 72 * HOUR, "bob", client_phone=None))
+    assert found_broken.later().scene.cycle() == []
+    assert [(hold["scope_value"], hold["reminders"]) for hold in ana.in_force()] == [
+        ("2026-02-11", 0),
+        ("2026-02-12", 0),
+        ("", 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    "point", ["begin_recovery.committed", "hold_everything.before_commit", "hold_everything.committed"]
+)
+def test_an_audit_that_dies_between_its_recovery_and_its_hold(deployment: Deployment, point: str) -> None:
+    """Contacts that the ledger does not know are recovered before anybody can release what stops for them."""
+    deployment.scene.with_a_wide_gate()
+    deployment.cycle()
+    phones = deployment.phones
+    phones.twilio._client.messages.create(to=ADA, from_=SENDER, body="forgotten")
+    phones.at(THURSDAY_3AM)
+    with pytest.raises(Died), failpoints.armed(first_time(point, die)):
+        breaches(phones)
+    with pytest.raises(HoldError, match="provider's list"):
+        deployment.release()

@@ -57,13 +57,14 @@ def audit(ledger: Ledger, provider: Provider, now: datetime) -> dict[str, object
     proved, foreign = resolved(ledger, evidence, only_provider, provider.final, now)
     found = {**broken, DENIED: denied, FOREIGN: len(foreign)}
     breaches = {breach: cases for breach, cases in found.items() if cases}
-    if breaches:
-        why = "; ".join(f"{breach}: {cases}" for breach, cases in sorted(breaches.items()))
-        audited.hold_everything(f"the audit of {from_at:%Y-%m-%d} found {why}", now)
-        log.error("the audit of %s holds everything: %s", f"{from_at:%Y-%m-%d}", why)
     if foreign:
+        # First: it stops everything too, and dying after it leaves a hold that nobody can release before the recovery.
         since = min(each.created_at for each in foreign)
         evidence.begin_recovery(f"{FOREIGN}: {len(foreign)}", "audit_ledger", since)
+    if breaches:
+        why = "; ".join(f"{breach}: {cases}" for breach, cases in sorted(breaches.items()))
+        audited.hold_everything(from_at, f"the audit of {from_at:%Y-%m-%d} found {why}", now)
+        log.error("the audit of %s holds everything: %s", f"{from_at:%Y-%m-%d}", why)
     return {"in_both": in_both, "proved": proved, "unreadable": unreadable, "breaches": breaches}
 
 

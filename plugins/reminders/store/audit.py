@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 
 from reminders.store.guards import DISPATCHER
 from reminders.store.ledger import REVIEW_IN
@@ -22,13 +22,16 @@ class AuditedLedger(Session):
         with self.acting_as(DISPATCHER):
             return {row["breach"]: row["cases"] for row in self.rows("broken_promises", since=since, now=now)}
 
-    def hold_everything(self, why: str, now: datetime) -> None:
-        """Stop all contacts until a person has looked; a stop of everything that is in force stays as it is."""
+    def hold_everything(self, day: date, why: str, now: datetime) -> None:
+        """Stop all contacts, for what the audit of that day found, until a person has looked.
+
+        It is a hold of its own, beside a person's on everything and another day's; the same day's stays as it is.
+        """
         with self.acting_as(DISPATCHER, "hold_everything"):
             self.rows(
                 "place_hold",
-                scope="all",
-                scope_value="",
+                scope="audit",
+                scope_value=f"{day:%Y-%m-%d}",
                 placed_by="audit_ledger",
                 why=why,
                 now=now,
