@@ -68,7 +68,8 @@ class Session:
     @contextmanager
     def acting_as(self, role: str, work: str = "") -> Iterator[Connection]:
         """One transaction under `role`; the connection itself holds no right on the ledger. `work` names it when it
-        writes, for its failpoints; without a name the database lets it read only.
+        writes, for its failpoints; without a name the database lets it read only, and with one what the connection may
+        by default, so that a ledger which its administrator has made read-only stays so.
 
         The server ends it when this process does nothing with it for `IDLE_AT_MOST`, or, while it stages the book, for
         `READS_BOOK_AT_MOST`. Errors of the database keep their class and lose their text, which can quote personal
@@ -113,5 +114,5 @@ class Session:
     def _transaction(self, writes: bool, force_rollback: bool = False) -> AbstractContextManager[object]:
         """A transaction; within another, a part of that, which may write as the other may."""
         if self.connection.info.transaction_status is TransactionStatus.IDLE:
-            self.connection.read_only = not writes
+            self.connection.read_only = None if writes else True
         return self.connection.transaction(force_rollback=force_rollback)
