@@ -209,7 +209,7 @@ def dispatch(batch_id: int) -> dict[str, int]:
     clock = wall_clock()
     rates = {Channel(channel): rate for channel, rate in RATES.items()}
     with ledger_db() as ledger, database("ledger_db") as watching:
-        watch = HoldWatch(Ledger(watching).holds, clock.monotonic)
+        watch = HoldWatch(Ledger(watching).holds, clock.monotonic, clock.now)
         sending = senders(own_wordings(ledger.wordings()).get)
         return send_batch(ledger, watch, batch_id, sending, rates, clock, DISPATCH_TIME_LIMIT, pause_question())
 

@@ -72,7 +72,7 @@ def send(conninfo: str, batch_id: int, channel: Channel, is_limited: bool, rate:
     started = time.perf_counter()
     counts = dispatch(
         ledger,
-        HoldWatch(watching.holds, time.monotonic),
+        HoldWatch(watching.holds, clock.monotonic, clock.now),
         batch_id,
         {channel: provider},
         {channel: rate},

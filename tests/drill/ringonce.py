@@ -174,7 +174,7 @@ class Ringonce:
         clock = self.clock
         dispatch(
             worker.ledger,
-            HoldWatch(worker.watching.holds, clock.elapsed),
+            HoldWatch(worker.watching.holds, clock.elapsed, lambda: clock.now),
             batch_id,
             self.senders,
             {Channel(channel): rate for channel, rate in RATES.items()},

@@ -163,7 +163,7 @@ class Scene:
         for batch_id in batch_ids:
             dispatch(
                 self.ledger,
-                HoldWatch(self.watching.holds, clock.monotonic),
+                HoldWatch(self.watching.holds, clock.monotonic, clock.now),
                 batch_id,
                 {channel: self._deliver for channel in Channel},
                 {channel: rate for channel in Channel},

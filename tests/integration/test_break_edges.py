@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from reminders import failpoints
 from reminders.cycle import reconcile
 from reminders.cycle.dispatch import Clock, dispatch
 from reminders.cycle.extract import Rules, Stager, extract
@@ -47,8 +48,7 @@ def test_nothing_goes_in_quiet_hours_that_began_after_the_intent(scene: Scene) -
     closing = WEDNESDAY_2PM.replace(hour=19, minute=59, second=50)
     scene.at(closing).booked(Booked(closing + 20 * HOUR - timedelta(seconds=50), client_email=None))
     batches = scene.prepare()
-    times = iter([closing] + [closing + timedelta(seconds=25)] * 9)
-    ticks = iter([0.0, 0.0] + [25.0] * 99)
+    passed: list[float] = [0.0]
     sent_at: list[Any] = []
 
     def send(contact: Contact, now: Any, last_check: Any) -> Acceptance:
@@ -56,11 +56,17 @@ def test_nothing_goes_in_quiet_hours_that_began_after_the_intent(scene: Scene) -
         sent_at.append(now)
         return Acceptance(f"SM{contact.attempt_id}", "queued")
 
-    clock = Clock(lambda: next(times), lambda: next(ticks), lambda _: None)
-    watch = HoldWatch(scene.watching.holds, lambda: 0.0)
+    def wait(point: str) -> None:
+        if point == "intend.committed":
+            passed[0] = 25.0
+
+    clock = Clock(lambda: closing + timedelta(seconds=passed[0]), lambda: passed[0], lambda _: None)
+    watch = HoldWatch(scene.watching.holds, clock.monotonic, clock.now)
     rates = dict.fromkeys(Channel, 1000.0)
     limit = timedelta(minutes=4)
-    dispatch(scene.ledger, watch, batches[0], dict.fromkeys(Channel, send), rates, clock, limit, lambda: False)
+    with failpoints.armed(wait):
+        dispatch(scene.ledger, watch, batches[0], dict.fromkeys(Channel, send), rates, clock, limit, lambda: False)
+    assert passed == [25.0]
     assert [at for at in sent_at if at.hour >= 20] == []
 
 

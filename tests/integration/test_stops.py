@@ -290,3 +290,17 @@ def test_the_watch_reads_only_holds_that_stop_a_contact_as_a_whole(scene: Scene)
     )
     read = {row["scope"]: row["logical_date"] for row in scene.ledger.holds()}
     assert read == {"all": None, "channel": None, "account": None, "cycle": WEDNESDAY_2PM}
+
+
+def test_a_hold_that_was_placed_while_the_machine_was_suspended(scene: Scene) -> None:
+    """For 25 seconds between an intent and its last check, in which the monotonic clock stood still."""
+    checked: list[Contact] = []
+
+    def suspended(contact: Contact) -> None:
+        checked.append(contact)
+        if len(checked) == 2:
+            scene.at(scene.now + 25 * SECOND).hold()
+
+    scene.at(WEDNESDAY_2PM).with_a_wide_gate().booked(*texts(3)).before_check = suspended
+    scene.send(scene.prepare(), rate=1.0)
+    assert len(scene.reached) == 1

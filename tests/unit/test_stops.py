@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,14 +14,20 @@ import pytest
 from reminders.cycle import stops
 from reminders.cycle.stops import PauseWatch
 
+NOON = datetime(2026, 2, 11, 12, tzinfo=UTC)
+
 
 @dataclass
 class Airflow:
-    """Answers `answer`, or raises it, after `takes` seconds of the clock `now`; keeps who asked."""
+    """Answers `answer`, or raises it, after `takes` seconds of the clock `now`; keeps who asked.
+
+    The wall clock shows only for how long the machine was `suspended`.
+    """
 
     answer: Any = False
     takes: float = 0.0
     now: float = 100.0
+    suspended: float = 0.0
     asked_by: list[int] = field(default_factory=list)
 
     def is_paused(self) -> Any:
@@ -31,7 +38,7 @@ class Airflow:
         return self.answer
 
     def watch(self) -> PauseWatch:
-        return PauseWatch(self.is_paused, lambda: self.now)
+        return PauseWatch(self.is_paused, lambda: self.now, lambda: NOON + timedelta(seconds=self.suspended))
 
 
 def in_a_thread(work: Callable[[], bool]) -> bool:
@@ -56,6 +63,19 @@ def test_a_second_is_the_longest_that_an_answer_serves() -> None:
         assert len(airflow.asked_by) == asked
     airflow.now, airflow.answer = 103.5, True
     assert watch.stops()
+
+
+def test_an_answer_from_before_the_machine_was_suspended_is_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The monotonic clock stood still meanwhile; a wall clock that is put back makes nothing young."""
+    monkeypatch.setattr(stops, "ANSWER_COUNTS_FOR", 0.2)
+    airflow = Airflow()
+    watch = airflow.watch()
+    assert not watch.stops()
+    airflow.suspended = 25.0
+    assert in_a_thread(watch.stops)
+    assert not watch.stops()
+    airflow.now, airflow.suspended = 103.5, -3600.0
+    assert in_a_thread(watch.stops)
 
 
 @pytest.mark.parametrize(("takes", "is_stopped"), [(2.9, False), (3.1, True)])

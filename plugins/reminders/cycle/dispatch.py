@@ -181,7 +181,7 @@ def dispatch(
     channel = Channel(batch["channel"])
     rate = max(rates[channel] / batch["share"], 0.01)
     size = max(1, int(rate))
-    stops = Stops(watch, PauseWatch(is_paused, clock.monotonic))
+    stops = Stops(watch, PauseWatch(is_paused, clock.monotonic, clock.now))
     started = clock.monotonic()
     last_group_at = started + (time_limit - NO_GROUP_IN_THE_LAST).total_seconds()
     counts: dict[str, int] = {}

@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from reminders.errors import NeverContacted
@@ -20,6 +21,27 @@ PAUSE_IS_ASKED_AFTER = 1.0
 ANSWER_COUNTS_FOR = 3.0
 PAUSED = "paused"
 
+Moment = tuple[float, datetime]
+
+
+@dataclass(frozen=True)
+class Ages:
+    """How old what was read is, by two clocks: while a machine is suspended `monotonic` stands still, and `now`, which
+    the machine's time service sets, may be put back."""
+
+    monotonic: Callable[[], float]
+    now: Callable[[], datetime]
+
+    def moment(self) -> Moment:
+        return self.monotonic(), self.now()
+
+    def since(self, moment: Moment | None) -> float:
+        """Seconds since then, by whichever clock says more; None is never."""
+        if moment is None:
+            return float("inf")
+        monotonic, at = moment
+        return max(self.monotonic() - monotonic, (self.now() - at).total_seconds())
+
 
 class HoldWatch:
     """The holds in force, at most a second old, for the last check before each socket. Safe to use from threads.
@@ -27,17 +49,19 @@ class HoldWatch:
     `read` returns the rows of `read_holds`; what it raises, `stops` raises.
     """
 
-    def __init__(self, read: Callable[[], Sequence[Row]], monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self, read: Callable[[], Sequence[Row]], monotonic: Callable[[], float], now: Callable[[], datetime]
+    ) -> None:
         self._read = read
-        self._monotonic = monotonic
+        self._ages = Ages(monotonic, now)
         self._lock = threading.Lock()
         self._holds: frozenset[tuple[str, Any]] = frozenset()
-        self._read_at = float("-inf")
+        self._read_at: Moment | None = None
 
     def stops(self, contact: Contact) -> bool:
         with self._lock:
-            if self._monotonic() - self._read_at > HOLDS_ARE_FRESH_FOR:
-                asked_at = self._monotonic()
+            if self._ages.since(self._read_at) > HOLDS_ARE_FRESH_FOR:
+                asked_at = self._ages.moment()
                 # A cycle is named in many ways, with any zone's offset: what counts is the time.
                 read = self._read()
                 self._holds = frozenset((row["scope"], row["logical_date"] or row["scope_value"]) for row in read)
@@ -57,14 +81,16 @@ class PauseWatch:
     is old it waits, but never for long, until the first thread has come by with `answer_waiting`.
     """
 
-    def __init__(self, is_paused: Callable[[], bool], monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self, is_paused: Callable[[], bool], monotonic: Callable[[], float], now: Callable[[], datetime]
+    ) -> None:
         self._is_paused = is_paused
-        self._monotonic = monotonic
+        self._ages = Ages(monotonic, now)
         self._asker = threading.get_ident()
         self._answered = threading.Condition()
         self._is_awaited = False
         self._stops = True
-        self._asked_at = float("-inf")
+        self._asked_at: Moment | None = None
 
     def stops(self) -> bool:
         """Whether nobody may be contacted now. Safe to use from threads; raises nothing."""
@@ -82,13 +108,13 @@ class PauseWatch:
             self._ask_when_old()
 
     def _age(self) -> float:
-        return self._monotonic() - self._asked_at
+        return self._ages.since(self._asked_at)
 
     def _ask_when_old(self) -> None:
         if self._age() <= PAUSE_IS_ASKED_AFTER:
             return
         # Not under the lock: an answer may be long in coming, and the threads give up waiting before that.
-        asked_at = self._monotonic()
+        asked_at = self._ages.moment()
         try:
             stops = self._is_paused() is not False
         except Exception as error:
