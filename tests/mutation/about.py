@@ -13,7 +13,8 @@ ABOUT = {
     r"judge|gap_before|age_of": "clauses_judge overlap clauses_gate gate break_gate volume review",
     r"function disposition|verdict": "clauses_disposition clauses_held ladder ladder_rows gate office_hours",
     r"check_ladder": "clauses_steps configuration",
-    r"settle|check_|note_hold|mark_moves_up|refuse_|hold_is|louder|rewritten|judge_anew": "clauses_reminder row_guards overlap",
+    r"settle|check_|note_hold|mark_moves_up|refuse_|hold_is|louder|rewritten|judge_anew":
+        "clauses_reminder row_guards overlap",
     r"has_proof|unreachable|rung_end": "clauses_ladder ladder_rows ladder break_louder fence",
     r"office": "clauses_disposition clauses_fence office_hours fence",
     r"fence_|policy_of|fenced|gated|claim": "clauses_fence clauses_recovery row_guards fence zombies break_claims",
