@@ -64,7 +64,9 @@ def test_a_mark_that_was_never_kept(on: Any) -> None:
     assert on(Server(reminders_mark_of_another="it")).kept_mark() is None
 
 
-@pytest.mark.parametrize("fails", [{"GetVariable"}, {"GetVariable", "GetVariableKeys"}, {"GetVariableKeys"}], ids=lambda fails: "+".join(sorted(fails)))
+@pytest.mark.parametrize(
+    "fails", [{"GetVariable"}, {"GetVariable", "GetVariableKeys"}, {"GetVariableKeys"}], ids=["it", "both", "the names"]
+)
 @pytest.mark.parametrize("is_kept", [True, False])
 def test_a_mark_that_airflow_could_not_read_is_not_taken_for_none(on: Any, fails: set[str], is_kept: bool) -> None:
     """Once: one failed request, and everything was held as in a ledger that has forgotten."""
