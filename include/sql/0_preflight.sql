@@ -1,3 +1,7 @@
+-- name: act_as
+-- The transaction acts as the role, and the server ends it when its process does nothing with it for so long.
+SELECT set_config('role', %(role)s, true), set_config('idle_in_transaction_session_timeout', %(idle)s, true)
+
 -- name: identity
 -- Which database this is, what time it has, and the highest attempt number that it knows of.
 SELECT reminders.ledger_clock() AS clock, system_identifier::text AS system_identifier,

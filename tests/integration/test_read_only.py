@@ -26,7 +26,7 @@ def test_what_has_no_name_cannot_write(session: Session) -> None:
 
 
 def test_what_has_a_name_writes_before_and_after_a_reading(session: Session) -> None:
-    for work in ("stage", "", "stage"):
+    for work in ("stage", "", "stage", *[""] * 9, "stage"):
         with session.acting_as(PLANNER, work) as connection:
             connection.execute(WRITES if work else "SELECT")
 

@@ -9,7 +9,6 @@ from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 import psycopg
-from psycopg import sql
 from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row
 
@@ -76,13 +75,10 @@ class Session:
         data.
         """
         idle = READS_BOOK_AT_MOST if work == STAGE else IDLE_AT_MOST
-        begin = sql.SQL("SET LOCAL ROLE {}; SET LOCAL idle_in_transaction_session_timeout = {}").format(
-            sql.Identifier(role), sql.Literal(round(idle / timedelta(milliseconds=1)))
-        )
         try:
             with self._transaction(writes=bool(work)):
                 try:
-                    self.connection.execute(begin)
+                    self.one("act_as", role=role, idle=f"{idle / timedelta(milliseconds=1):.0f}ms")
                 except (psycopg.errors.InsufficientPrivilege, psycopg.errors.InvalidParameterValue) as error:
                     raise ConfigurationError(
                         f"ledger_db: its login may not act as {role}: grant it that role"
