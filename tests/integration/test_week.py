@@ -171,7 +171,7 @@ def test_a_reading_costs_the_same_however_many_are_kept(scene: Scene, workers: t
     scene.owner.execute("ANALYZE")
     read = "SELECT sum(seq_tup_read) FROM pg_stat_xact_user_tables WHERE relname LIKE 'staged%%'"
     fresh = workers[0]
-    with fresh.acting_as(PLANNER) as connection:
+    with fresh.acting_as(PLANNER, "stage") as connection:
         fresh.stage(TICKS[20], scene.now, [])
         assert connection.execute(read).fetchone() == {"sum": 0}
 
