@@ -80,6 +80,7 @@ WITH made AS MATERIALIZED (
     JOIN reminders.hold h
         ON h.scope IN ('all', 'audit') OR (h.scope, h.scope_value) IN (('channel', m.channel), ('account', m.account_id))
     -- Their times are of two machines, whose clocks may be so far apart.
-    WHERE m.intended_at > h.placed_at + interval '2 minutes' AND m.intended_at < coalesce(h.released_at, 'infinity')
+    WHERE m.intended_at > h.placed_at + interval '2 minutes'
+      AND m.intended_at < coalesce(h.released_at - interval '2 minutes', 'infinity')
 )
 SELECT breach, cases FROM counted WHERE cases > 0 ORDER BY breach

@@ -184,7 +184,8 @@ BROKEN: dict[str, tuple[Sequence[Act], str]] = {
     "all is held": ([hold("all")], P5_HELD),
     "the channel is held": ([hold("channel", "sms")], P5_HELD),
     "the account is held": ([hold("account", "clinic")], P5_HELD),
-    "held until after it": ([hold("all", released_at=AT + SECOND)], P5_HELD),
+    "held until well after it": ([hold("all", released_at=AT + 2 * MINUTE + SECOND)], P5_HELD),
+    "an audit holds": ([hold("audit", "2026-02-10")], P5_HELD),
 }  # fmt: skip
 
 KEPT: dict[str, Sequence[Act]] = {
@@ -235,7 +236,7 @@ KEPT: dict[str, Sequence[Act]] = {
     "another account is held": [hold("account", "vet")],
     "a cycle is held": [hold("cycle", str(NOW))],
     "held just before": [hold("all", placed_at=AT - 2 * MINUTE)],
-    "released before": [hold("all", released_at=AT)],
+    "released by then, as far as two clocks can tell": [hold("all", released_at=AT + 2 * MINUTE)],
 }  # fmt: skip
 
 
