@@ -1,4 +1,5 @@
 -- What a recovery put back says nothing of a channel: nobody has tried it.
+SET LOCAL ROLE reminders_owner;
 
 CREATE OR REPLACE VIEW reminders.channel_outcome AS
 SELECT attempt_id, channel, state, reason, intended_at,
@@ -6,3 +7,5 @@ SELECT attempt_id, channel, state, reason, intended_at,
        reminders.is_channel_failure(state, reason) AS is_failure
 FROM reminders.attempt
 WHERE state NOT IN ('sending', 'accepted') AND (state <> 'not_contacted' OR reason = 'misconfigured') AND NOT is_rebuilt;
+
+RESET ROLE;
