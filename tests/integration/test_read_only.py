@@ -51,3 +51,14 @@ def test_a_ledger_that_its_administrator_has_made_read_only_sends_nothing(scene:
     with pytest.raises(psycopg.errors.ReadOnlySqlTransaction), app[0].rolled_back():
         app[0].reserve_attempts(1, "", "")
     assert frozen.reached == []
+
+
+@pytest.mark.parametrize("work", ["", "stage"])
+def test_whoever_uses_the_connection_afterwards_finds_it_as_it_was(session: Session, work: str) -> None:
+    """As `make run` does: it writes the sample book by the connection by which it has read the ladders."""
+    with pytest.raises(psycopg.errors.DivisionByZero), session.acting_as(PLANNER, work) as connection:
+        connection.execute("SELECT 1 / 0")
+    with session.acting_as(PLANNER, work) as connection:
+        connection.execute("SELECT")
+    session.connection.execute("CREATE TEMPORARY TABLE book (appointment_id text)")
+    assert session.connection.read_only is None

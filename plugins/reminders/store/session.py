@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
@@ -107,8 +107,19 @@ class Session:
         with self._transaction(writes=True, force_rollback=True):
             yield
 
-    def _transaction(self, writes: bool, force_rollback: bool = False) -> AbstractContextManager[object]:
+    @contextmanager
+    def _transaction(self, writes: bool, force_rollback: bool = False) -> Iterator[None]:
         """A transaction; within another, a part of that, which may write as the other may."""
-        if self.connection.info.transaction_status is TransactionStatus.IDLE:
-            self.connection.read_only = None if writes else True
-        return self.connection.transaction(force_rollback=force_rollback)
+        is_outer = self._is_idle()
+        if is_outer and not writes:
+            self.connection.read_only = True
+        try:
+            with self.connection.transaction(force_rollback=force_rollback):
+                yield
+        finally:
+            # Whoever else uses the connection finds it as it was.
+            if is_outer and self._is_idle():
+                self.connection.read_only = None
+
+    def _is_idle(self) -> bool:
+        return self.connection.info.transaction_status is TransactionStatus.IDLE
