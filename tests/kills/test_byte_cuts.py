@@ -98,4 +98,6 @@ def test_cut_after_every_byte_nobody_is_contacted_twice_and_nobody_is_lost(
     if (channel, way) in ((Channel.SMS, Way.ANSWER), (Channel.CALL, Way.ANSWER)):
         proved = ended["delivered", 1] - before["accepted", 1] - found["accepted", 1]
         paths.reached(Path.DOUBT_PROVED, proved)
-    paths.reached(Path.DOUBT_TO_UNKNOWN, ended["unknown", 0] + ended["unknown", 1])
+    else:
+        # Nothing in the provider's list, or no list: no doubt ends before it was looked up.
+        paths.reached(Path.DOUBT_TO_UNKNOWN, ended["unknown", 0] + ended["unknown", 1])
