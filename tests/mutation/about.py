@@ -25,16 +25,17 @@ ABOUT = {
     r"intend|lock_for_intent": "clauses_intent since_the_plan races one_line break_twice pace fence",
     r"contacted_once|made_once|open_call|provider_id": "row_guards stops races since_the_plan one_line break_twice",
     r"recover|rebuild|found|listed|identity|list_proves|may_have|could_be|called_off|missing_contacts":
-        "clauses_recovery clauses_loss recovery break_recovery preflight",
+        "clauses_recovery clauses_loss clauses_found recovery break_recovery break_imports break_restores preflight",
     r"plan_contacts": "clauses_plan pace one_line review operate",
     r"read_batch|note_refusal|read_contacts|read_holds|read_wordings": "clauses_words stops one_line",
     r"stage_merge|merge_ledger": "clauses_merge break_lost cancellation ladder_rows",
     r"books|open_cycle|place_hold|waiting_reminders|statement triage": "clauses_books break_lost overlap",
     r"unstage|read_book|open_appointments|last_cycle|close_cycle|invariants|overdue|to_review|attempts_|note_status":
         "clauses_cycle reconcile review break_lost",
-    r"event|doubt|looked_up|to_cancel|applied": "clauses_doubts doubts break_doubt operate_doubts",
+    r"event|doubt|looked_up|to_cancel|applied": "clauses_doubts doubts break_doubt break_reports operate_doubts",
     r"attempts_of_day|broken_promises": "clauses_audit audit break_audit",
-    r"held|holds?_|_hold|drop|turn_down|release|rehears|suppress": "clauses_operate operate break_operator review",
+    r"held|holds?_|_hold|drop|turn_down|release|rehears|suppress":
+        "clauses_operate operate break_operator break_operators review",
     r"guards|excessive|definition|reserve": "preflight clauses_cycle break_roles row_guards",
     r"cadence|ladder|account_|wording|hours": "configuration",
     r"transition": "guards clauses_reminder row_guards",
