@@ -24,6 +24,7 @@ from reminders.model import Acceptance, Channel, Contact
 from reminders.store.evidence import Evidence
 from reminders.store.holds import Holds
 from reminders.store.ledger import Ledger
+from tests.crash import Crash
 from tests.databases import TestDatabase
 from tests.integration.phones import SENDER, Phones
 from tests.integration.scene import HOUR, MINUTE, SECRET, WEDNESDAY_2PM, Booked, Scene
@@ -50,16 +51,12 @@ WHERE a.provider_id IS NOT NULL ORDER BY a.attempt_id LIMIT 1"""
 Decision = Callable[[Holds], None]
 
 
-class Crash(BaseException):
-    """The process is gone at this point."""
-
-
 class Injected(Exception):
     """An error that nobody foresaw."""
 
 
 @dataclass
-class Fault:
+class PointFault:
     """`effect` at the first reaching of `point`: crash, error, or a pause past the lease. `reached` counts all."""
 
     point: str
@@ -93,7 +90,7 @@ class Practice:
     database: TestDatabase
     channel: Channel
     phones: Phones
-    fault: Fault
+    fault: PointFault
     mark: str | None = None
     failed: list[str] = field(default_factory=list)
     cycles_to_normal: int | None = None
@@ -222,7 +219,7 @@ class Practice:
 
 
 @contextmanager
-def opened(database: TestDatabase, channel: Channel, fault: Fault) -> Iterator[Practice]:
+def opened(database: TestDatabase, channel: Channel, fault: PointFault) -> Iterator[Practice]:
     """A practice whose clients are contacted by this channel only, on an empty ledger, with the fault to come."""
     owner = database.connect()
     scene = Scene(owner, *(Ledger(database.connect("reminders_app")) for _ in range(2))).at(WEDNESDAY_2PM)

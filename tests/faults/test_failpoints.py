@@ -10,8 +10,8 @@ from tests.databases import TestDatabase
 from tests.faults.histories import (
     CANCELLING,
     MOST_CYCLES,
-    Fault,
     History,
+    PointFault,
     Practice,
     audited,
     dropped,
@@ -24,7 +24,7 @@ from tests.faults.histories import (
     stopped,
     turned_down,
 )
-from tests.kills.judge import Due, Entry, complaints, reached
+from tests.kills.judge import Entry, Owed, complaints, reached
 
 EFFECTS = ("crash", "error", "pause")
 # Points that an ordinary day does not come to.
@@ -91,9 +91,9 @@ def judge(practice: Practice) -> None:
     assert {entry.state for entry in silent} <= {"unknown", "superseded"}, silent
 
 
-def owed(practice: Practice, name: str) -> Due:
+def owed(practice: Practice, name: str) -> Owed:
     channel = Channel.EMAIL if name in practice.turned_down else practice.channel
-    return Due(name, channel, f"{name}@example.com" if channel is Channel.EMAIL else phone(name))
+    return Owed(name, channel, f"{name}@example.com" if channel is Channel.EMAIL else phone(name))
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def owed(practice: Practice, name: str) -> Due:
 def test_a_fault_at_a_point(ledger: TestDatabase, point: str, effect: str, channel: Channel) -> None:
     history = history_of(point, channel)
     assert history is not None
-    with opened(ledger, channel, Fault(point, effect)) as practice:
+    with opened(ledger, channel, PointFault(point, effect)) as practice:
         history(practice)
         assert practice.fault.reached, "the history does not come to the point"
         practice.to_the_end()
@@ -123,7 +123,7 @@ def test_a_fault_at_a_point(ledger: TestDatabase, point: str, effect: str, chann
     ],
 )
 def test_the_histories_are_sound_without_a_fault(ledger: TestDatabase, history: History, channel: Channel) -> None:
-    with opened(ledger, channel, Fault("none", "crash")) as practice:
+    with opened(ledger, channel, PointFault("none", "crash")) as practice:
         history(practice)
         practice.to_the_end()
         # A cycle that was not judged is not closed as a good one.

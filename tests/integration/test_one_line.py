@@ -57,7 +57,7 @@ def twin(scene: Scene, ledger: TestDatabase) -> Scene:
     return other
 
 
-class Phones:
+class RingingPhones:
     """Answers the calls of all workers, each ringing until it is let go; knows how many ring at a number at once."""
 
     def __init__(self, scene: Scene, *workers: Scene) -> None:
@@ -99,7 +99,7 @@ def planned_apart(scene: Scene, *numbers: str) -> tuple[list[int], list[int]]:
 def test_a_number_that_rings_is_not_called_by_another_account(scene: Scene, twin: Scene, later: int) -> None:
     """The second worker's clock is so far ahead that the gap between the two calls has passed."""
     of_vet, of_clinic = planned_apart(scene, A_HOME)
-    phones = Phones(scene, twin)
+    phones = RingingPhones(scene, twin)
     twin.now = WEDNESDAY_2PM + timedelta(seconds=later)
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(scene.send, of_vet)
@@ -114,7 +114,7 @@ def test_a_number_that_rings_is_not_called_by_another_account(scene: Scene, twin
 
 def test_dispatchers_that_race_never_ring_a_number_twice_at_once(scene: Scene, twin: Scene) -> None:
     batches = planned_apart(scene, *(f"+120255501{number:02d}" for number in range(20)))
-    phones = Phones(scene, twin)
+    phones = RingingPhones(scene, twin)
     phones.hang_up.set()
     twin.now = WEDNESDAY_2PM + timedelta(seconds=90)
     start = threading.Barrier(2, timeout=PATIENCE)

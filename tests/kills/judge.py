@@ -23,8 +23,8 @@ Place = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
-    """A reminder that the book owes: its appointment, its channel and the address that is to be reached by it."""
+class Owed:
+    """What the book owes a client: its appointment, its channel and the address that is to be reached by it."""
 
     appointment_id: str
     channel: str
@@ -51,7 +51,7 @@ def reached(log: Iterable[Mapping[str, Any]]) -> Counter[Place]:
     return Counter((event["channel"], event["to"]) for event in log)
 
 
-def complaints(due: Iterable[Due], entries: Iterable[Entry], found: Counter[Place], calls_at_once: int) -> list[str]:
+def complaints(due: Iterable[Owed], entries: Iterable[Entry], found: Counter[Place], calls_at_once: int) -> list[str]:
     """Whatever breaks a promise: somebody reached twice, two calls at once on a line, a reminder lost or misjudged.
 
     `found` is what was `reached`, `calls_at_once` the most that rang on one line. A reminder may be open only when it

@@ -18,7 +18,7 @@ from reminders.cycle.reconcile import close_dead, poll
 from reminders.model import Acceptance, Channel, Contact
 from reminders.store.evidence import Evidence
 from tests.integration.scene import HOUR, MINUTE, WEDNESDAY_2PM, Booked, Scene
-from tests.kills.judge import REMINDERS, Due, Entry, complaints, reached
+from tests.kills.judge import REMINDERS, Entry, Owed, complaints, reached
 from tests.kills.proxy import Cut, End, Link, Proxy
 from tests.simulator.client import Simulator
 
@@ -61,7 +61,7 @@ class Line(Scene):
     network: Simulator
     proxy: Proxy
     cuts: dict[str, Cut] = field(default_factory=dict)
-    due: list[Due] = field(default_factory=list)
+    due: list[Owed] = field(default_factory=list)
     numbers: Iterator[str] = field(default_factory=lambda: fictional_numbers(NUMBERS, Random(1)))
     # The length of the last exchange by direction, and the links that had a cut.
     passed: Mapping[str, int] = field(default_factory=dict)
@@ -90,7 +90,7 @@ class Line(Scene):
                 client_phone=None if channel is Channel.EMAIL else address,
             )
         )
-        self.due.append(Due(f"appointment-{number}", channel.value, address))
+        self.due.append(Owed(f"appointment-{number}", channel.value, address))
         return address
 
     def later(self, by: timedelta) -> Line:

@@ -30,7 +30,7 @@ from reminders.cycle.reconcile import close_dead
 from reminders.model import Channel
 from reminders.store.ledger import Ledger
 from tests.acceptance.conftest import Deployment
-from tests.kills.judge import REMINDERS, Due, Entry, complaints, reached
+from tests.kills.judge import REMINDERS, Entry, Owed, complaints, reached
 from tests.kills.line import NUMBERS
 
 HOUR = timedelta(hours=1)
@@ -66,10 +66,10 @@ class Street:
     """A deployment, and those whom its book owes a reminder."""
 
     deployment: Deployment
-    due: list[Due] = field(default_factory=list)
+    due: list[Owed] = field(default_factory=list)
     numbers: Iterator[str] = field(default_factory=lambda: fictional_numbers(NUMBERS, Random(1)))
 
-    def book(self, channel: Channel, count: int) -> list[Due]:
+    def book(self, channel: Channel, count: int) -> list[Owed]:
         """Book clients whose reminder by this channel is due now."""
         booked = []
         for _ in range(count):
@@ -77,7 +77,7 @@ class Street:
             address = f"{name}@example.com" if channel is Channel.EMAIL else next(self.numbers)
             place = {"email": address} if channel is Channel.EMAIL else {"phone": address}
             self.deployment.book(name, ACCOUNTS[channel], VISITS[channel], **place)
-            booked.append(Due(name, channel.value, address))
+            booked.append(Owed(name, channel.value, address))
             self.due.append(booked[-1])
         return booked
 
@@ -246,17 +246,17 @@ class Street:
         told = complaints(self.due, entries, reached(network.log()), network.summary()["max_simultaneous_calls"])
         assert told == []
 
-    def times(self, whose: Sequence[Due]) -> list[int]:
+    def times(self, whose: Sequence[Owed]) -> list[int]:
         """How often each of these was reached."""
         found = reached(self.deployment.network.log())
         return [found[due.place] for due in whose]
 
-    def attempts(self, whose: Sequence[Due]) -> Counter[str]:
+    def attempts(self, whose: Sequence[Owed]) -> Counter[str]:
         """How many attempts about these are in which state."""
         names = {due.appointment_id for due in whose}
         return Counter(state for name, state in self.deployment.query("ledger", ATTEMPTS) if name in names)
 
-    def planned_twice(self, whose: Sequence[Due]) -> int:
+    def planned_twice(self, whose: Sequence[Owed]) -> int:
         """How many of these are in more than one cycle's batches."""
         names = {due.appointment_id for due in whose}
         return sum(count > 1 for name, count in self.deployment.query("ledger", CONTACTS) if name in names)

@@ -23,6 +23,7 @@ from reminders.errors import RemindersError
 from reminders.failpoints import armed
 from reminders.store.holds import Holds
 from reminders.store.ledger import Ledger
+from tests.crash import Crash
 from tests.databases import TestDatabase
 from tests.drill.ringonce import MAIL_SENDER, SENDER, Ringonce, Worker
 from tests.soak.book import Row, SeasonBook
@@ -45,10 +46,6 @@ VALUES (%(account_id)s, %(step)s, %(channel)s, %(lead)s, %(useful_until)s, %(wai
 GUARD_CHECKS = ("missing_guards", "excessive_rights", "changed_guards")
 # Tables of the catalogue that each cycle's temporary table leaves rows in.
 CATALOGUE = ("pg_attribute", "pg_class", "pg_depend", "pg_statistic", "pg_type")
-
-
-class Crash(BaseException):
-    """The process dies here: nothing of the product catches it."""
 
 
 class OneAfterTheOther:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from tests.crash import Crash
 from tests.drill.book import DAY, HOUR, TICK
 from tests.soak.book import MINUTE
-from tests.soak.deployment import Crash
 from tests.soak.history import BETWEEN, COMMON, STRUCK, History, drawn_point
 
 if TYPE_CHECKING:

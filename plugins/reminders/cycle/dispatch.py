@@ -189,13 +189,10 @@ def dispatch(
     waiting = batch["contact_ids"]
     for first in range(0, len(waiting), size):
         group_started = clock.monotonic()
-        left = len(waiting) - first
-        if stops.pause.stops():
-            stopped_by_pause += left
-            counts["left_for_next_cycle"] = left
-            break
-        if group_started > last_group_at:
-            counts["left_for_next_cycle"] = left
+        is_stopped = stops.pause.stops()
+        if is_stopped or group_started > last_group_at:
+            counts["left_for_next_cycle"] = left = len(waiting) - first
+            stopped_by_pause += left if is_stopped else 0
             break
         now = clock.now()
         rows = ledger.intend(waiting[first : first + size], batch["claim"], now, now + LEASE)
