@@ -36,7 +36,7 @@ bench: $(READY)  ## how fast, as ratios (FULL=1: also with 5,000,000 reminders i
 
 # Its folders by name: only of those that it is given does a pytest with workers read the conftest.py, which prints and
 # records. Tests that share real processes are a group, for one worker.
-chaos: $(READY)  ## guards taken away, every fault at every point of input and output, kills, 200 days of faults (tens of minutes)
+chaos: $(READY)  ## guards taken away, every fault at every point of input and output, kills, 200 days of faults (an hour or more)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "chaos or always" tests/chaos tests/faults tests/kills tests/soak
 
 soak: $(READY)  ## ten years of random faults on a virtual clock, in about an hour (SEEDS=n; SEED=n and UNTIL=days replay one)
