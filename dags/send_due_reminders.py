@@ -9,7 +9,7 @@ client at most once for each step of an appointment's slot.
 | `preflight` | refuses to send without the ledger's guards; holds everything when the ledger has forgotten, as after a restore | its message names the guard or the way out; nothing was sent |
 | `extract_due` | stages the book | `booking_db` is down or differs from the agreed schema; the next cycle catches up |
 | `merge_ledger` | one MERGE into the ledger; holds an account whose book changed too much at once | `ledger_db` is down; the next cycle catches up |
-| `triage` | gives each reminder its verdict, then holds what a person must see before it goes | as above |
+| `triage` | gives each reminder its disposition, then holds what a person must see before it goes | as above |
 | `plan_batches` | bundles ready reminders by account and address, each account's calls at its pace | as above |
 | `dispatch` | takes a batch from any other task that has it, and sends it, a group at a time | its contacts in flight become `in_doubt` and are never sent again; the rest waits for the next cycle. Red by `ClaimLost`: another run of the task has the batch, its time is over, or the ledger was restored; nothing to do |
 | `close_cycle` | writes the cycle's row, checks the invariants, warns of holds that are due for review | something above failed, or a promise is broken: look at its message first |

@@ -179,7 +179,7 @@ def merge_ledger() -> dict[str, int]:
 
 @task
 def triage() -> dict[str, int]:
-    """Give every reminder its verdict, and hold what a person must see before it goes; returns counts."""
+    """Give every reminder its disposition, and hold what a person must see before it goes; returns counts."""
     from reminders.cycle.triage import triage as triage_cycle
 
     logical_date, kind, _ = cycle_key()

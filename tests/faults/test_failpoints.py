@@ -24,7 +24,7 @@ from tests.faults.histories import (
     stopped,
     turned_down,
 )
-from tests.kills.judge import Entry, Owed, complaints, reached
+from tests.kills.judge import Entry, Owed, reached, violations
 
 EFFECTS = ("crash", "error", "pause")
 # Points that an ordinary day does not come to.
@@ -80,7 +80,7 @@ def judge(practice: Practice) -> None:
     due = [owed(practice, name) for name in practice.scene.book.keys() - {CANCELLING}]
     network = practice.phones.network
     found = reached(network.log())
-    assert complaints(due, entries, found, network.summary()["max_simultaneous_calls"]) == []
+    assert violations(due, entries, found, network.summary()["max_simultaneous_calls"]) == []
     [(still_open,)] = practice.scene.owner.execute(
         "SELECT count(*) FROM reminders.reminder WHERE ended_at IS NULL"
     ).fetchall()

@@ -51,7 +51,7 @@ def reached(log: Iterable[Mapping[str, Any]]) -> Counter[Place]:
     return Counter((event["channel"], event["to"]) for event in log)
 
 
-def complaints(due: Iterable[Owed], entries: Iterable[Entry], found: Counter[Place], calls_at_once: int) -> list[str]:
+def violations(due: Iterable[Owed], entries: Iterable[Entry], found: Counter[Place], calls_at_once: int) -> list[str]:
     """Whatever breaks a promise: somebody reached twice, two calls at once on a line, a reminder lost or misjudged.
 
     `found` is what was `reached`, `calls_at_once` the most that rang on one line. A reminder may be open only when it

@@ -18,7 +18,7 @@ from reminders.cycle.reconcile import close_dead, poll
 from reminders.model import Acceptance, Channel, Contact
 from reminders.store.evidence import Evidence
 from tests.integration.scene import HOUR, MINUTE, WEDNESDAY_2PM, Booked, Scene
-from tests.kills.judge import REMINDERS, Entry, Owed, complaints, reached
+from tests.kills.judge import REMINDERS, Entry, Owed, reached, violations
 from tests.kills.proxy import Cut, End, Link, Proxy
 from tests.simulator.client import Simulator
 
@@ -157,8 +157,8 @@ class Line(Scene):
             (state, by_address.get(address, 0)) for address, state in self.owner.execute(ATTEMPTS).fetchall()
         )
 
-    def complaints(self) -> list[str]:
+    def violations(self) -> list[str]:
         """What the judge has to say about everybody who was due."""
         entries = [Entry(*row) for row in self.owner.execute(REMINDERS).fetchall()]
         summary = self.network.summary()
-        return complaints(self.due, entries, reached(self.network.log()), summary["max_simultaneous_calls"])
+        return violations(self.due, entries, reached(self.network.log()), summary["max_simultaneous_calls"])

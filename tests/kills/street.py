@@ -30,7 +30,7 @@ from reminders.cycle.reconcile import close_dead
 from reminders.model import Channel
 from reminders.store.ledger import Ledger
 from tests.acceptance.conftest import Deployment
-from tests.kills.judge import REMINDERS, Entry, Owed, complaints, reached
+from tests.kills.judge import REMINDERS, Entry, Owed, reached, violations
 from tests.kills.line import NUMBERS
 
 HOUR = timedelta(hours=1)
@@ -243,7 +243,7 @@ class Street:
         self.settle()
         entries = [Entry(*row) for row in self.deployment.query("ledger", REMINDERS)]
         network = self.deployment.network
-        told = complaints(self.due, entries, reached(network.log()), network.summary()["max_simultaneous_calls"])
+        told = violations(self.due, entries, reached(network.log()), network.summary()["max_simultaneous_calls"])
         assert told == []
 
     def times(self, whose: Sequence[Owed]) -> list[int]:

@@ -65,7 +65,7 @@ def test_cut_after_every_byte_nobody_is_contacted_twice_and_nobody_is_lost(
 ) -> None:
     line.client(channel)
     line.cycle()
-    assert line.complaints() == [], "without a cut"
+    assert line.violations() == [], "without a cut"
     whole, before = line.passed[way], line.outcomes()
 
     ordered = list(cuts(channel, way, whole))
@@ -87,7 +87,7 @@ def test_cut_after_every_byte_nobody_is_contacted_twice_and_nobody_is_lost(
 
     given_back = sum(times for (state, _), times in found.items() if state == "not_contacted")
     line.recovered(channel)
-    assert line.complaints() == []
+    assert line.violations() == []
     ended = line.outcomes()
     assert ended["not_contacted", 1] == given_back
 

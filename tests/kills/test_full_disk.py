@@ -163,7 +163,7 @@ def test_a_commit_for_which_the_disk_has_no_room_contacts_nobody_twice(
         assert set(found) == {("sending", 1)}
         paths.reached(Path.NO_ROOM_FOR_RECORD, found["sending", 1])
     line.recovered(Channel.SMS)
-    assert line.complaints() == []
+    assert line.violations() == []
 
 
 def test_intents_for_which_the_disk_has_no_room_fail_and_the_rest_go_when_it_has(
@@ -183,4 +183,4 @@ def test_intents_for_which_the_disk_has_no_room_fail_and_the_rest_go_when_it_has
     paths.reached(Path.NO_ROOM_FOR_DATA, refused)
     disk.give_room()
     line.later(MINUTE).recovered(Channel.SMS)
-    assert line.complaints() == []
+    assert line.violations() == []

@@ -154,7 +154,7 @@ def test_cut_after_every_byte_of_a_commit_nobody_is_contacted_twice_and_nobody_i
         paths.reached(Path.RECORD_LOST, found["sending", 1])
         paths.reached(Path.RECORD_UNHEARD, found["accepted", 1])
     line.recovered(Channel.SMS)
-    assert line.complaints() == []
+    assert line.violations() == []
 
 
 def test_cut_anywhere_in_a_dispatch_nobody_is_contacted_twice_and_nobody_is_lost(
@@ -175,4 +175,4 @@ def test_cut_anywhere_in_a_dispatch_nobody_is_contacted_twice_and_nobody_is_lost
     paths.reached(Path.INTENT_LOST, len(cuts) - found.total())
     paths.reached(Path.RECORD_LOST, found["sending", 1])
     line.recovered(Channel.SMS)
-    assert line.complaints() == []
+    assert line.violations() == []

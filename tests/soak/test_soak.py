@@ -178,7 +178,7 @@ def just_before(event: Event) -> datetime:
     return datetime.fromisoformat(event.at) - MINUTE
 
 
-# By its complaint: what goes wrong, as an attribute (of the season, its deployment or its person) and its value.
+# By its violation: what goes wrong, as an attribute (of the season, its deployment or its person) and its value.
 SPOILT: dict[str, Callable[[Season], tuple[object, str, object]]] = {
     "to the silent": lambda s: (s.deployment, "opted_out_at", {last(s, "sms").to: just_before(last(s, "sms"))}),
     "slow recovery": lambda s: (s, "slow", [History("slow", s.now, Random(0), over_at=s.now, wrong=["still waits"])]),

@@ -1,4 +1,4 @@
-"""Give each reminder its verdict, and tell what the gate has held."""
+"""Give each reminder its disposition, and tell what the gate has held."""
 
 from __future__ import annotations
 

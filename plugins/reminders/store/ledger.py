@@ -188,7 +188,7 @@ class Ledger(Session):
 
     @again_after_deadlock
     def triage(self, logical_date: datetime, run_kind: str, now: datetime) -> Row:
-        """Give every reminder that can still go out its verdict, then let the gate judge what is about to go.
+        """Give every reminder that can still go out its disposition, then let the gate judge what is about to go.
 
         Returns counts: `settled` reminders changed, `held` ones the gate stopped (none for a backfill, which sends
         nothing), and the `groups` that took them in: `named` by account, step and age, `reminders`, `why`. A rung that
