@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
+from hashlib import sha256
 
 LEFT_OUT, ADDED, REPLACED = "left out", "added", "replaced"
 VERBS = {LEFT_OUT: "without ", ADDED: "with ", REPLACED: ""}
 LONGEST_CLAUSE, HEAD, TAIL = 110, 75, 30
+DIGITS = 12
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,12 @@ class Mutant:
             clause = f"{clause[:HEAD]} ... {clause[-TAIL:]}"
         number = f" #{self.number}" if self.number > 1 else ""
         return f"{self.of}: {VERBS[self.change]}{clause}{number}"
+
+    @cached_property
+    def digest(self) -> str:
+        """Another one when what is changed is defined anew. Of Python the name tells: it has what replaces what."""
+        text = self.name if self.kind == "python" else self.text()
+        return sha256(text.encode()).hexdigest()[:DIGITS]
 
 
 def numbered(mutants: Iterable[Mutant]) -> Iterator[Mutant]:

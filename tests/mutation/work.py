@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from argparse import Namespace
 from collections import defaultdict
@@ -17,7 +18,7 @@ from tests.mutation.mutants import REPLACED, Mutant, numbered
 from tests.mutation.named import statement_mutants
 from tests.mutation.places import HERE
 from tests.mutation.python import write_mutants
-from tests.mutation.results import WORK, Results, survivors, totals
+from tests.mutation.results import KEPT, WORK, Results, survivors, totals
 from tests.mutation.selection import Selection, users_in
 from tests.mutation.trials import LEDGER, Trials
 from tests.mutation.verdicts import Verdict
@@ -46,7 +47,7 @@ Users = dict[str, set[str]]
 
 def work(chosen: Namespace, folder: Path) -> int:
     """0 when every mutant is judged and each survivor is explained, else 1. `folder` is there for this run only."""
-    results = Results(WORK / f"{chosen.target}.jsonl")
+    results = Results(WORK / f"{chosen.target}.jsonl", KEPT / f"{chosen.target}.jsonl")
     if chosen.again:
         results.forget([*results.found])
     trials = Trials(folder, chosen.workers)
@@ -55,6 +56,7 @@ def work(chosen: Namespace, folder: Path) -> int:
         if chosen.list:
             print("\n".join(mutant.name for mutant in mutants))
             return 0
+        results.forget_changed(mutants)
         if wanted := _wanted(mutants, chosen, results):
             learned = _learn(trials, chosen.target)
             _note_names(learned, users)
@@ -169,14 +171,14 @@ def _try(trials: Trials, mutants: list[Mutant], selection: Selection, seconds: f
             mutant = waiting.pop()
             tests = selection.tests(mutant, seconds)
             if not tests:
-                results.add(mutant.name, Verdict("survived", why="no test uses it"))
+                results.add(mutant, Verdict("survived", why="no test uses it"))
                 continue
             allowed = AT_LEAST_SECONDS + PATIENCE * sum(selection.learned[test].seconds for test in tests)
             trials.begin(mutant, tests, allowed)
         for tried, verdict in trials.finished():
             assert isinstance(tried, Mutant)
             done += 1
-            results.add(tried.name, verdict)
+            results.add(tried, verdict)
             if verdict.by:
                 selection.killed(tried, verdict.by)
             print(f"{done}/{len(mutants)} {verdict.outcome} {verdict.seconds} s {tried.name} {verdict.by}", flush=True)
@@ -189,6 +191,8 @@ def _report(target: str, mutants: list[Mutant], results: Results) -> int:
     explained = {each["mutant"] for each in survivors()}
     unexplained = [name for name in living if name not in explained]
     print(f"{len(names)} mutants, {len(missing)} not judged, {len(living)} survivors, {len(unexplained)} unexplained")
+    if os.environ.get("RECORD"):
+        results.keep()
     if not missing:
         record(f"mutants-{target}", RUNS[target], totals(mutants, results.found))
     return 1 if missing or unexplained else 0
