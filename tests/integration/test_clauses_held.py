@@ -8,7 +8,7 @@ import pytest
 
 from tests.integration.rows import NOW, Rows
 from tests.integration.scene import HOUR
-from tests.integration.test_clauses_disposition import EMAIL, JUDGE, TEXT, Act, hold, judged, other, the
+from tests.integration.test_clauses_disposition import CALL, EMAIL, JUDGE, TEXT, Act, hold, judged, other, the
 
 
 @pytest.mark.parametrize(
@@ -63,6 +63,13 @@ def test_a_group_that_was_released_goes(rows: Rows) -> None:
 def test_what_waits_for_a_rung_stays_in_its_group(rows: Rows, below: Act) -> None:
     group = rows.hold("group", "clinic 2 older")
     assert judged(rows, the(hold_id=group), TEXT, below) == ("on_hold", None, group)
+
+
+def test_a_call_without_proof_is_not_kept_by_its_group(rows: Rows) -> None:
+    """Nothing below it can give proof any more: released, it could never go."""
+    group = rows.hold("group", "clinic 3 older", step=3)
+    missed = other(step=1, channel="email", state="expired")
+    assert judged(rows, CALL | the(hold_id=group), TEXT, missed)[0] == "missed_by_us"
 
 
 def test_a_hold_does_not_hurry_what_waits_for_a_rung(rows: Rows) -> None:
