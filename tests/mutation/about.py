@@ -8,6 +8,10 @@ from functools import cache
 # What is changed, by its name, and the tests in the order in which they are tried.
 ABOUT = {
     r"^(constraint|index) ": "clauses_checks row_guards configuration guards",
+    r"attempt.(claimed|fenced|gated|limits_counted)": "recovery clauses_recovery",
+    r"active_hold": "clauses_audit audit clauses_held clauses_gate recovery",
+    r"earliest_due|could_have": "break_imports clauses_found break_restores",
+    r"fence_claims": "races break_claims zombies",
     r"^trigger ": "clauses_reminder row_guards clauses_attempt clauses_limits guards clauses_recovery",
     r"abnormal|volume|account_seen|gate_bound|rehearsed_usual": "clauses_gate clauses_judge volume gate break_gate",
     r"judge|gap_before|age_of": "clauses_judge overlap clauses_gate gate break_gate volume review",
@@ -16,7 +20,7 @@ ABOUT = {
     r"settle|check_|note_hold|mark_moves_up|refuse_|hold_is|louder|rewritten|judge_anew":
         "clauses_reminder row_guards overlap",
     r"has_proof|unreachable|rung_end": "clauses_ladder ladder_rows ladder break_louder fence",
-    r"office": "clauses_disposition clauses_fence office_hours fence",
+    r"office": "office_hours clauses_disposition clauses_fence fence",
     r"fence_|policy_of|fenced|gated|claim": "clauses_fence clauses_recovery row_guards fence zombies break_claims",
     r"failing|failure|channel_outcome|heed_refusals": "clauses_failing clauses_outcome failing_channel reconcile",
     r"record_outcomes": "clauses_outcome reconcile doubts",
