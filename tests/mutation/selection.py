@@ -42,22 +42,22 @@ class Selection:
         return _together(chosen, self.learned)
 
     def _in_order(self, mutant: Mutant) -> list[str]:
-        """Those that name it, that noticed its other mutants, that are about it, that use it."""
+        """Those that name it (or its table), that noticed its other mutants, that are about it, that use it."""
         users = self.users[mutant.of]
-        name = NAME.findall(mutant.of)[-1]
+        names = NAME.findall(mutant.of.removeprefix(f"{mutant.kind} "))
         uses = {test for test, learned in self.learned.items() if not users.isdisjoint(learned.uses)}
         # A table's guard may be noticed by tests that only write to the table.
         related = uses if mutant.kind in USED_BY_NAME else self.learned
         places = self._places(related)
         kills, about = self.kills_of[mutant.of], files_about(mutant.of)
 
-        def rank(test: str) -> tuple[bool, int, bool, bool, bool, int, int]:
+        def rank(test: str) -> tuple[int, int, bool, bool, bool, int, int]:
             file = test.partition("::")[0]
             is_about = file in about
             order = about.index(file) if is_about else 0
-            is_named = is_about and name in test
+            named = sum(name in test for name in names) if is_about else 0
             is_cheap = is_about and self.learned[test].seconds < CHEAP
-            return not is_named, -kills[test], test not in uses, not is_about, not is_cheap, places[test], order
+            return -named, -kills[test], test not in uses, not is_about, not is_cheap, places[test], order
 
         return sorted(related, key=rank)
 
