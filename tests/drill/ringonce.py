@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from pathlib import Path
 from traceback import extract_tb
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -24,17 +25,14 @@ from reminders.channels.mail import Mailer
 from reminders.channels.telephony import Twilio, final_status
 from reminders.cycle.audit import Provider, audit
 from reminders.cycle.dispatch import Clock, HoldWatch, Send, dispatch
-from reminders.cycle.doubts import apply_events, look_up
 from reminders.cycle.extract import extract
 from reminders.cycle.preflight import preflight
-from reminders.cycle.reconcile import cancel_at_provider, close_dead, poll
-from reminders.cycle.recovery import recover
 from reminders.errors import RemindersError
 from reminders.model import Channel
-from reminders.store.evidence import Evidence
 from reminders.store.holds import Holds
 from reminders.store.ledger import Ledger
 from tests.databases import TestDatabase
+from tests.deliveries import reconcile_deliveries
 from tests.drill.book import Book
 from tests.simulator.client import Simulator
 
@@ -42,6 +40,7 @@ SECRET = b"a secret for drills only"
 SECOND = timedelta(seconds=1)
 SENDER = "+15005550006"
 MAIL_SENDER = "reminders@example.com"
+TESTS = str(Path(__file__).resolve().parents[1])
 
 SET_CLOCK = """
 INSERT INTO reminders.clock (shift) VALUES (%s - clock_timestamp())
@@ -151,7 +150,7 @@ class Ringonce:
             run()
         except (RemindersError, psycopg.Error) as error:
             # The line of the run that failed: what the error itself says may be no more than its class.
-            line = extract_tb(error.__traceback__)[1].line
+            line = next(frame.line for frame in reversed(extract_tb(error.__traceback__)) if TESTS in frame.filename)
             self.failures[f"{type(error).__name__}: {error}; {line}"] += 1
 
     def cycle(self, date: datetime, worker: Worker, run_kind: str = "scheduled") -> None:
@@ -184,15 +183,9 @@ class Ringonce:
         )
 
     def reconcile(self, worker: Worker | None = None) -> None:
-        """One run of reconcile_deliveries, task by task, by the first worker where none is given."""
-        ledger, clock, twilio = (worker or self.workers[0]).ledger, self.clock, self.twilio
-        evidence = Evidence(ledger.connection)
-        close_dead(ledger, clock.now)
-        apply_events(ledger, evidence, final_status, clock.now)
-        look_up(ledger, evidence, twilio.listed, final_status, clock.now)
-        cancel_at_provider(evidence, twilio.cancel)
-        poll(ledger, twilio.status, final_status, clock.now)
-        recover(evidence, twilio.listed, SECRET, clock.now)
+        """One run of reconcile_deliveries, by the first worker where none is given."""
+        ledger = (worker or self.workers[0]).ledger
+        reconcile_deliveries(ledger, self.twilio, SECRET, lambda: self.clock.now)
 
     def audit(self, worker: Worker | None = None) -> dict[str, Any]:
         """One run of audit_ledger, by the first worker where none is given: what it found."""

@@ -14,18 +14,15 @@ from reminders.addresses import secret_fingerprint
 from reminders.channels.mail import Mailer
 from reminders.channels.telephony import final_status
 from reminders.cycle.audit import Provider, audit
-from reminders.cycle.doubts import apply_events, look_up
 from reminders.cycle.extract import extract
 from reminders.cycle.preflight import preflight
-from reminders.cycle.reconcile import cancel_at_provider, close_dead, poll
-from reminders.cycle.recovery import recover
 from reminders.failpoints import POINTS, armed
 from reminders.model import Acceptance, Channel, Contact
-from reminders.store.evidence import Evidence
 from reminders.store.holds import Holds
 from reminders.store.ledger import Ledger
 from tests.crash import Crash
 from tests.databases import TestDatabase
+from tests.deliveries import reconcile_tasks
 from tests.integration.phones import SENDER, Phones
 from tests.integration.scene import HOUR, MINUTE, SECRET, WEDNESDAY_2PM, Booked, Scene
 from tests.simulator.client import Simulator
@@ -158,17 +155,8 @@ class Practice:
 
     def reconcile(self) -> None:
         """A run of reconcile_deliveries."""
-        scene, twilio = self.scene, self.phones.twilio
-        ledger = lambda: self.scene.ledger  # noqa: E731
-        evidence = lambda: Evidence(ledger().connection)  # noqa: E731
-        self.run(
-            ("close_dead_attempts", lambda: close_dead(ledger(), scene.now)),
-            ("resolve_doubts", lambda: apply_events(ledger(), evidence(), final_status, scene.now)),
-            ("resolve_doubts", lambda: look_up(ledger(), evidence(), twilio.listed, final_status, scene.now)),
-            ("poll_accepted", lambda: cancel_at_provider(evidence(), twilio.cancel)),
-            ("poll_accepted", lambda: poll(ledger(), twilio.status, final_status, scene.now)),
-            ("recover", lambda: recover(evidence(), twilio.listed, SECRET, scene.now)),
-        )
+        scene = self.scene
+        self.run(*reconcile_tasks(scene.ledger, self.phones.twilio, SECRET, lambda: scene.now).items())
         self._back_to_normal()
 
     def _back_to_normal(self) -> None:

@@ -10,12 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from reminders.channels.telephony import Twilio, final_status
-from reminders.cycle.doubts import apply_events, look_up
-from reminders.cycle.reconcile import cancel_at_provider, close_dead, poll
-from reminders.cycle.recovery import recover
+from reminders.channels.telephony import Twilio
 from reminders.model import Acceptance, Channel, Contact
-from reminders.store.evidence import Evidence
+from tests.deliveries import reconcile_deliveries
 from tests.integration.scene import SECRET, Scene
 from tests.simulator.client import Simulator
 
@@ -64,16 +61,7 @@ class Phones:
 
     def reconcile(self) -> dict[str, int]:
         """One run of reconcile_deliveries; returns all its counts."""
-        ledger, now = self.scene.ledger, self.scene.now
-        evidence = Evidence(ledger.connection)
-        return {
-            **close_dead(ledger, now),
-            **apply_events(ledger, evidence, final_status, now),
-            **look_up(ledger, evidence, self.twilio.listed, final_status, now),
-            **cancel_at_provider(evidence, self.twilio.cancel),
-            **poll(ledger, self.twilio.status, final_status, now),
-            **recover(evidence, self.twilio.listed, SECRET, now),
-        }
+        return reconcile_deliveries(self.scene.ledger, self.twilio, SECRET, lambda: self.scene.now)
 
     def heard(self) -> list[tuple[str, str]]:
         """(channel, number) of all that reached a phone, in order."""

@@ -12,12 +12,10 @@ import httpx
 
 from local.sample_book import fictional_numbers
 from reminders.channels.mail import Mailer
-from reminders.channels.telephony import Twilio, final_status
-from reminders.cycle.doubts import look_up
-from reminders.cycle.reconcile import close_dead, poll
+from reminders.channels.telephony import Twilio
 from reminders.model import Acceptance, Channel, Contact
-from reminders.store.evidence import Evidence
-from tests.integration.scene import HOUR, MINUTE, WEDNESDAY_2PM, Booked, Scene
+from tests.deliveries import reconcile_deliveries
+from tests.integration.scene import HOUR, MINUTE, SECRET, WEDNESDAY_2PM, Booked, Scene
 from tests.kills.judge import REMINDERS, Entry, Owed, reached, violations
 from tests.kills.proxy import Cut, End, Link, Proxy
 from tests.simulator.client import Simulator
@@ -135,11 +133,8 @@ class Line(Scene):
         return self
 
     def reconcile(self) -> None:
-        """A run of reconcile_deliveries, as far as it is about attempts."""
-        twilio = self.twilio(self.network.http_port)
-        close_dead(self.ledger, self.now)
-        look_up(self.ledger, Evidence(self.ledger.connection), twilio.listed, final_status, self.now)
-        poll(self.ledger, twilio.status, final_status, self.now)
+        """A run of reconcile_deliveries."""
+        reconcile_deliveries(self.ledger, self.twilio(self.network.http_port), SECRET, lambda: self.now)
 
     def recovered(self, channel: Channel) -> None:
         """Two cycles, the time in which the provider's list settles, and two hours in which no other proof comes."""
