@@ -24,6 +24,7 @@ from reminders.store import session
 from reminders.store.guards import PLANNER
 from reminders.store.holds import Holds
 from reminders.store.ledger import Ledger
+from tests.crash import Crash
 from tests.databases import TestDatabase
 from tests.integration.conftest import Operate
 from tests.integration.deployment import ADA, BOB, VISIT, Deployment
@@ -310,12 +311,8 @@ def test_only_the_reading_of_a_slow_book_has_longer(scene: Scene) -> None:
 # An audit that finds something while a person holds everything, or that dies on the way
 
 
-class Died(BaseException):
-    """The process ends there."""
-
-
 def die() -> None:
-    raise Died
+    raise Crash
 
 
 @pytest.fixture
@@ -379,7 +376,7 @@ def test_an_audit_that_dies_between_its_recovery_and_its_hold(deployment: Deploy
     phones = deployment.phones
     phones.twilio._client.messages.create(to=ADA, from_=SENDER, body="forgotten")
     phones.at(THURSDAY_3AM)
-    with pytest.raises(Died), failpoints.armed(first_time(point, die)):
+    with pytest.raises(Crash), failpoints.armed(first_time(point, die)):
         breaches(phones)
     with pytest.raises(HoldError, match="provider's list"):
         deployment.release()

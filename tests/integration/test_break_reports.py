@@ -15,6 +15,7 @@ from reminders.cycle.audit import Provider, audit
 from reminders.cycle.reconcile import close_dead
 from reminders.errors import Doubtful
 from reminders.model import Listed
+from tests.crash import Crash
 from tests.integration.deployment import ADA, FAR, VISIT, Deployment
 from tests.integration.phones import Phones
 from tests.integration.scene import HOUR, MINUTE, WEDNESDAY_2PM, Booked, raising
@@ -28,13 +29,9 @@ INSERT INTO reminders.provider_event (provider_id, provider_status, reference, p
 SELECT %s, %s, reference, %s, %s FROM reminders.contact"""
 
 
-class Died(BaseException):
-    """The worker's process is gone."""
-
-
 def dies(point: str) -> None:
     if point == "record.before_commit":
-        raise Died
+        raise Crash
 
 
 @pytest.fixture
@@ -66,7 +63,7 @@ def nothing_listed(*_: Any) -> Sequence[Listed]:
 
 def test_a_report_that_overtakes_its_record_is_applied_when_the_worker_has_died(phones: Phones) -> None:
     """`undelivered` of an attempt that is still `sending`: for our configuration, so that no call may follow."""
-    with pytest.raises(Died), failpoints.armed(dies):
+    with pytest.raises(Crash), failpoints.armed(dies):
         phones.scene.cycle()
     assert phones.attempts() == [("sending", None, False)]
     report(phones, phones.network.log()[0]["sid"], "undelivered", "30007")

@@ -16,6 +16,7 @@ from reminders.channels.telephony import Twilio, final_status
 from reminders.cycle.reconcile import close_dead, poll
 from reminders.model import Acceptance, Contact
 from reminders.store.ledger import Ledger
+from tests.crash import Crash
 from tests.databases import TestDatabase
 from tests.integration.scene import HOUR, MINUTE, WEDNESDAY_2PM, Booked, Scene
 from tests.simulator.client import Simulator
@@ -31,10 +32,6 @@ A_HOME = "+12025550123"
 CALLS = "INSERT INTO reminders.cadence_step (account_id, step, channel, lead, useful_until, wait) VALUES "
 ONE_CALL = "('{account}', 1, 'call', '4 hours', '1 hour', '0')"
 SECOND_CALL = "('{account}', 2, 'call', '2 hours 30 minutes', '30 minutes', '1 hour')"
-
-
-class Died(BaseException):
-    """The worker is gone: nothing of the product may catch this."""
 
 
 def calling(scene: Scene, *accounts: str, rungs: str = ONE_CALL, **own: Any) -> Scene:
@@ -145,11 +142,11 @@ def test_a_line_is_engaged_until_its_call_is_known_to_have_ended(scene: Scene, e
 
 def test_a_line_whose_caller_died_is_engaged_until_the_doubt_is_over(scene: Scene) -> None:
     def die(_contact: Contact) -> Acceptance:
-        raise Died
+        raise Crash
 
     of_vet, _of_clinic = planned_apart(scene, A_HOME)
     scene.answer = die
-    with pytest.raises(Died):
+    with pytest.raises(Crash):
         scene.send(of_vet)
     scene.answer = None
     for minutes in (5, 30, 60, 115):

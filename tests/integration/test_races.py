@@ -17,6 +17,7 @@ from reminders.cycle.reconcile import close_dead, closing
 from reminders.errors import ClaimLost, NeverContacted
 from reminders.model import Acceptance, Contact
 from reminders.store.ledger import Ledger
+from tests.crash import Crash
 from tests.databases import TestDatabase
 from tests.integration.scene import HOUR, MINUTE, SECRET, WEDNESDAY_2PM, Booked, Scene, channels
 
@@ -29,10 +30,6 @@ GUARDS = {
     "ceiling": "SELECT account_id, channel, day, contact_count FROM reminders.daily_ceiling WHERE contact_count > 0",
     "keys": "SELECT account_id, slot_at, step FROM reminders.contact_guard WHERE NOT is_uncontacted",
 }
-
-
-class Died(BaseException):
-    """The worker is gone: nothing of the product may catch this."""
 
 
 @pytest.fixture
@@ -156,12 +153,12 @@ def test_one_phone_in_two_accounts(scene: Scene, twin: Scene) -> None:
 def test_a_worker_that_dies_after_the_intent(scene: Scene) -> None:
     def die(contact: Contact) -> Acceptance:
         scene.reached.append(contact)
-        raise Died
+        raise Crash
 
     scene.at(WEDNESDAY_2PM).booked(Booked(WEDNESDAY_2PM + 5 * HOUR, client_email=None))
     scene.owner.execute("UPDATE reminders.account_policy SET phone_daily_cap = 3, phone_gap = '1 minute'")
     scene.answer = die
-    with pytest.raises(Died):
+    with pytest.raises(Crash):
         scene.cycle()
     assert scene.states()["appointment-1", 2][0] == "sending"
     scene.answer = None
@@ -213,11 +210,11 @@ def abandoned(scene: Scene, *rows: Booked) -> None:
     """Texts whose worker died after the intent."""
 
     def die(_contact: Contact) -> Acceptance:
-        raise Died
+        raise Crash
 
     scene.at(WEDNESDAY_2PM).booked(*(rows or [Booked(TEXT_IS_DUE, client_email=None)]))
     scene.answer = die
-    with pytest.raises(Died):
+    with pytest.raises(Crash):
         scene.send(scene.prepare(), 1.0 if not rows else 1000.0)
 
 
@@ -253,14 +250,14 @@ def test_an_answer_recorded_again_does_not_reach_the_next_attempt(scene: Scene) 
         raise NeverContacted("on_hold", retry_after=0)
 
     def die(_contact: Contact) -> Acceptance:
-        raise Died
+        raise Crash
 
     scene.at(WEDNESDAY_2PM).booked(Booked(TEXT_IS_DUE, client_email=None))
     batches = scene.prepare()
     scene.answer = decline
     scene.send(batches)
     scene.answer = die
-    with pytest.raises(Died):
+    with pytest.raises(Crash):
         scene.send(batches)
     first, _second = attempt_ids(scene)
     scene.ledger.record([outcome_of(first, "not_contacted")], scene.now)
