@@ -12,7 +12,7 @@ from reminders.operate import run
 from reminders.store.ledger import Ledger
 from tests.databases import SharedServer, TestDatabase, fill_ledger
 from tests.integration import phones
-from tests.integration.deployment import Deployment
+from tests.integration.deployment import RestorableDeployment
 from tests.integration.practice import lives
 from tests.integration.rows import Rows, placed
 from tests.integration.scene import SECRET, WEDNESDAY_2PM, Scene
@@ -67,6 +67,6 @@ def operate(scene: Scene, ledger: TestDatabase, booking: TestDatabase) -> Operat
 
 
 @pytest.fixture
-def deployment(scene: Scene, ledger: TestDatabase, tmp_path: Path) -> Iterator[Deployment]:
+def deployment(scene: Scene, ledger: TestDatabase, tmp_path: Path) -> Iterator[RestorableDeployment]:
     for placed_scene in phones.placed(scene.at(WEDNESDAY_2PM)):
-        yield Deployment(placed_scene, ledger, tmp_path)
+        yield RestorableDeployment(placed_scene, ledger, tmp_path)

@@ -20,7 +20,7 @@ ADA, BOB, CY = "+442079460018", "+442079460019", "+442079460020"
 FIVE = 5 * MINUTE
 
 
-class Deployment:
+class RestorableDeployment:
     """A scene on the network whose cycles keep the mark, as Airflow does, and whose ledger can be set back."""
 
     def __init__(self, phones: Phones, ledger: TestDatabase, place: Path) -> None:
@@ -46,7 +46,7 @@ class Deployment:
     def _keep(self, mark: str) -> None:
         self.mark = mark
 
-    def later(self, by: timedelta = FIVE) -> Deployment:
+    def later(self, by: timedelta = FIVE) -> RestorableDeployment:
         self.phones.at(self.scene.now + by)
         return self
 
@@ -88,7 +88,7 @@ class Deployment:
         assert self.cycle() == []
 
 
-def forgotten(deployment: Deployment) -> Deployment:
+def forgotten(deployment: RestorableDeployment) -> RestorableDeployment:
     """Ada's text is known; Bob's went after the dump that is then restored; Cy's comes due after that."""
     scene = deployment.scene
     scene.booked(Booked(VISIT, "ada", client_email=None, client_phone=ADA)).with_a_wide_gate()

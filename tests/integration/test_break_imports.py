@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import pytest
 
-from tests.integration.deployment import ADA, BOB, FAR, VISIT, Deployment
+from tests.integration.deployment import ADA, BOB, FAR, VISIT, RestorableDeployment
 from tests.integration.scene import HOUR, MINUTE, WEDNESDAY_2PM, Booked
 
 WIDE_CAPS = "UPDATE reminders.account_policy SET phone_gap = '1 minute', phone_daily_cap = 9, phone_weekly_cap = 9"
 FORGOTTEN = ("unknown", "forgotten")
 
 
-def goes_on(deployment: Deployment) -> None:
+def goes_on(deployment: RestorableDeployment) -> None:
     """Until the hold is released, and a cycle more."""
     deployment.later().cycle()
     deployment.recovered()
@@ -21,7 +21,7 @@ def goes_on(deployment: Deployment) -> None:
 
 
 @pytest.mark.parametrize("is_upgraded", [False, True], ids=["as it is", "never looked at since the upgrade"])
-def test_a_run_that_goes_on_in_the_restored_ledger(deployment: Deployment, is_upgraded: bool) -> None:
+def test_a_run_that_goes_on_in_the_restored_ledger(deployment: RestorableDeployment, is_upgraded: bool) -> None:
     """Once: texted twice. It was stopped between its preflight and its merge, and its row is the newest cycle's, from
     which the provider's list was read."""
     scene = deployment.scene.with_a_wide_gate()
@@ -41,7 +41,7 @@ def test_a_run_that_goes_on_in_the_restored_ledger(deployment: Deployment, is_up
 
 
 @pytest.mark.parametrize("name", ["bob", "bob again"], ids=["the same id", "another id"])
-def test_a_feed_that_imports_the_visits_anew_in_the_forgotten_time(deployment: Deployment, name: str) -> None:
+def test_a_feed_that_imports_the_visits_anew_in_the_forgotten_time(deployment: RestorableDeployment, name: str) -> None:
     """Once: texted twice. Each row's created_at is then the import's, and nothing is due before it was booked: the
     found text, which is older, fitted no reminder."""
     scene = deployment.scene.with_a_wide_gate()
@@ -63,7 +63,9 @@ def test_a_feed_that_imports_the_visits_anew_in_the_forgotten_time(deployment: D
 
 
 @pytest.mark.parametrize("status", ["booked", "cancelled"])
-def test_a_feed_that_imports_the_visits_anew_after_the_loss_was_noticed(deployment: Deployment, status: str) -> None:
+def test_a_feed_that_imports_the_visits_anew_after_the_loss_was_noticed(
+    deployment: RestorableDeployment, status: str
+) -> None:
     """Once: mailed twice. By its new due_at the email was not due in what is forgotten. So also where the visit is off
     when the ledger recovers, and on again afterwards."""
     scene = deployment.scene.with_a_wide_gate()
@@ -82,7 +84,7 @@ def test_a_feed_that_imports_the_visits_anew_after_the_loss_was_noticed(deployme
     assert scene.states()["ada", 1] == FORGOTTEN
 
 
-def test_office_hours_that_were_changed_in_the_forgotten_time(deployment: Deployment) -> None:
+def test_office_hours_that_were_changed_in_the_forgotten_time(deployment: RestorableDeployment) -> None:
     """Texts from eight on, since the dump: the restored ledger has nine again, as of which nothing was due at half past
     eight."""
     scene = deployment.scene.with_a_wide_gate()
@@ -103,7 +105,7 @@ def test_office_hours_that_were_changed_in_the_forgotten_time(deployment: Deploy
     assert deployment.scene.states()["bob", 2] == FORGOTTEN
 
 
-def test_a_clients_zone_that_was_put_right_in_the_forgotten_time(deployment: Deployment) -> None:
+def test_a_clients_zone_that_was_put_right_in_the_forgotten_time(deployment: RestorableDeployment) -> None:
     """Nine in the morning came at nine in UTC then, and comes at one in the afternoon by now."""
     scene = deployment.scene.with_a_wide_gate()
     scene.owner.execute(WIDE_CAPS)
@@ -120,7 +122,7 @@ def test_a_clients_zone_that_was_put_right_in_the_forgotten_time(deployment: Dep
     assert deployment.scene.states()["bob", 2] == FORGOTTEN
 
 
-def test_a_text_that_may_have_been_another_visits_is_no_proof(deployment: Deployment) -> None:
+def test_a_text_that_may_have_been_another_visits_is_no_proof(deployment: RestorableDeployment) -> None:
     """It is within the window of one visit, and can have been the other's, which was moved since."""
     scene = deployment.scene.with_a_wide_gate()
     scene.owner.execute(WIDE_CAPS)

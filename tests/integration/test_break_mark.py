@@ -7,11 +7,11 @@ import pytest
 from reminders.addresses import secret_fingerprint
 from reminders.cycle.preflight import ACCEPT, kept_surely, preflight
 from reminders.errors import PreflightError
-from tests.integration.deployment import BOB, VISIT, Deployment
+from tests.integration.deployment import BOB, VISIT, RestorableDeployment
 from tests.integration.scene import SECRET, Booked
 
 
-def check(deployment: Deployment, before_it: str | None = None) -> None:
+def check(deployment: RestorableDeployment, before_it: str | None = None) -> None:
     """A preflight of a deployment where `before_it` is read before what is kept."""
 
     def read() -> str | None:
@@ -22,13 +22,13 @@ def check(deployment: Deployment, before_it: str | None = None) -> None:
     preflight(scene.ledger, read(), keep, secret_fingerprint(SECRET), scene.now)
 
 
-def refused(deployment: Deployment, before_it: str) -> str:
+def refused(deployment: RestorableDeployment, before_it: str) -> str:
     with pytest.raises(PreflightError) as caught:
         check(deployment, before_it)
     return str(caught.value)
 
 
-def test_a_mark_that_is_read_as_it_was_kept(deployment: Deployment) -> None:
+def test_a_mark_that_is_read_as_it_was_kept(deployment: RestorableDeployment) -> None:
     for _ in range(2):
         check(deployment.later())
     deployment.mark = ACCEPT
@@ -38,14 +38,14 @@ def test_a_mark_that_is_read_as_it_was_kept(deployment: Deployment) -> None:
 
 
 @pytest.mark.parametrize("word", [ACCEPT, "unknown", "{}"])
-def test_a_word_that_stays_in_the_mark_s_place_is_refused(deployment: Deployment, word: str) -> None:
+def test_a_word_that_stays_in_the_mark_s_place_is_refused(deployment: RestorableDeployment, word: str) -> None:
     """Once: every restore was accepted, and everything since the dump was sent again; or the recovery began anew with
     each cycle, and its list was never settled."""
     words = refused(deployment, word)
     assert "AIRFLOW_VAR_REMINDERS_MARK" in words and "secrets backend" in words
 
 
-def test_what_was_restored_while_everything_was_accepted_is_found_afterwards(deployment: Deployment) -> None:
+def test_what_was_restored_while_everything_was_accepted_is_found_afterwards(deployment: RestorableDeployment) -> None:
     """The refused preflight has not taken the ledger as it is: the next that is not refused looks for a loss."""
     scene = deployment.scene.with_a_wide_gate()
     deployment.cycle()

@@ -27,7 +27,7 @@ from reminders.store.ledger import Ledger
 from tests.crash import Crash
 from tests.databases import TestDatabase
 from tests.integration.conftest import Operate
-from tests.integration.deployment import ADA, BOB, VISIT, Deployment
+from tests.integration.deployment import ADA, BOB, VISIT, RestorableDeployment
 from tests.integration.phones import SENDER, Phones
 from tests.integration.scene import HOUR, MINUTE, SECRET, WEDNESDAY_2PM, Booked, Scene
 
@@ -158,7 +158,7 @@ Command = Callable[..., str]
 
 
 @pytest.fixture
-def command(deployment: Deployment, booking: TestDatabase) -> Command:
+def command(deployment: RestorableDeployment, booking: TestDatabase) -> Command:
     """The operator's command on a machine whose clock is `off`."""
     environment = {
         **deployment.database.airflow_connections(),
@@ -169,7 +169,7 @@ def command(deployment: Deployment, booking: TestDatabase) -> Command:
 
 
 def test_a_hold_that_is_placed_by_a_clock_that_is_slow_makes_no_breach(
-    deployment: Deployment, command: Command
+    deployment: RestorableDeployment, command: Command
 ) -> None:
     phones, scene = deployment.phones, deployment.scene.with_a_wide_gate()
     scene.booked(Booked(VISIT, "ada", client_email=None, client_phone=ADA)).cycle()
@@ -181,7 +181,7 @@ def test_a_hold_that_is_placed_by_a_clock_that_is_slow_makes_no_breach(
 
 
 def test_a_hold_that_is_released_by_a_clock_that_is_fast_makes_no_breach(
-    deployment: Deployment, command: Command
+    deployment: RestorableDeployment, command: Command
 ) -> None:
     phones, scene = deployment.phones, deployment.scene.with_a_wide_gate()
     scene.booked(Booked(VISIT, "ada", client_email=None, client_phone=ADA))
@@ -194,7 +194,9 @@ def test_a_hold_that_is_released_by_a_clock_that_is_fast_makes_no_breach(
     assert (phones.heard(), breaches(phones)) == ([("sms", ADA)], {})
 
 
-def test_who_drops_a_group_by_a_clock_that_is_fast_drops_all_of_it(deployment: Deployment, command: Command) -> None:
+def test_who_drops_a_group_by_a_clock_that_is_fast_drops_all_of_it(
+    deployment: RestorableDeployment, command: Command
+) -> None:
     """Also what will have expired only by that clock: the release would let it go."""
     scene = deployment.scene
     scene.has_gap = True
@@ -316,7 +318,7 @@ def die() -> None:
 
 
 @pytest.fixture
-def found_broken(deployment: Deployment) -> Deployment:
+def found_broken(deployment: RestorableDeployment) -> RestorableDeployment:
     """In the night the audit will find that the ledger is open to changes."""
     scene = deployment.scene.with_a_wide_gate()
     scene.booked(Booked(VISIT, "ada", client_email=None, client_phone=ADA)).cycle()
@@ -326,7 +328,7 @@ def found_broken(deployment: Deployment) -> Deployment:
 
 
 def test_a_persons_release_of_their_own_hold_is_no_release_of_the_audits(
-    found_broken: Deployment, operators: Callable[[], Holds], operate: Operate
+    found_broken: RestorableDeployment, operators: Callable[[], Holds], operate: Operate
 ) -> None:
     scene, ana = found_broken.scene, operators()
     mine = ana.place("all", "", "Ana", "a move", HOUR)
@@ -348,7 +350,9 @@ def test_a_persons_release_of_their_own_hold_is_no_release_of_the_audits(
     assert found_broken.phones.heard() == [("sms", ADA), ("sms", BOB)]
 
 
-def test_each_nights_stop_is_released_by_itself(found_broken: Deployment, operators: Callable[[], Holds]) -> None:
+def test_each_nights_stop_is_released_by_itself(
+    found_broken: RestorableDeployment, operators: Callable[[], Holds]
+) -> None:
     """However many stop everything, each reminder waits once."""
     scene, phones, ana = found_broken.scene, found_broken.phones, operators()
     breaches(phones)
@@ -369,7 +373,7 @@ def test_each_nights_stop_is_released_by_itself(found_broken: Deployment, operat
 @pytest.mark.parametrize(
     "point", ["begin_recovery.committed", "hold_everything.before_commit", "hold_everything.committed"]
 )
-def test_an_audit_that_dies_between_its_recovery_and_its_hold(deployment: Deployment, point: str) -> None:
+def test_an_audit_that_dies_between_its_recovery_and_its_hold(deployment: RestorableDeployment, point: str) -> None:
     """Contacts that the ledger does not know are recovered before anybody can release what stops for them."""
     deployment.scene.with_a_wide_gate()
     deployment.cycle()

@@ -16,7 +16,7 @@ from reminders.errors import HoldError
 from reminders.model import Acceptance, Channel, Contact, Listed
 from reminders.store.evidence import Evidence
 from tests.databases import TestDatabase
-from tests.integration.deployment import ADA, BOB, CY, FAR, VISIT, Deployment, forgotten
+from tests.integration.deployment import ADA, BOB, CY, FAR, VISIT, RestorableDeployment, forgotten
 from tests.integration.phones import Phones
 from tests.integration.scene import HOUR, MINUTE, SECRET, WEDNESDAY_2PM, Booked, Scene
 from tests.simulator.client import Simulator
@@ -46,20 +46,20 @@ CREATE TRIGGER notes_joins AFTER INSERT ON reminders.attempt FOR EACH ROW EXECUT
 """
 
 
-def texts_to(deployment: Deployment, number: str) -> int:
+def texts_to(deployment: RestorableDeployment, number: str) -> int:
     return deployment.phones.heard().count(("sms", number))
 
 
-def calls_to(deployment: Deployment, number: str) -> int:
+def calls_to(deployment: RestorableDeployment, number: str) -> int:
     return deployment.phones.heard().count(("call", number))
 
 
-def let_go(deployment: Deployment) -> None:
+def let_go(deployment: RestorableDeployment) -> None:
     deployment.recovered()
     deployment.release()
 
 
-def test_a_restore_to_a_dump_of_the_cycle_that_was_the_last_is_noticed(deployment: Deployment) -> None:
+def test_a_restore_to_a_dump_of_the_cycle_that_was_the_last_is_noticed(deployment: RestorableDeployment) -> None:
     """Its attempt numbers are as high as the mark. A maintenance does this: the DAG is paused while a batch goes out,
     and the ledger is set back to the dump that was taken a moment before."""
     scene = deployment.scene.with_a_wide_gate()
@@ -75,7 +75,7 @@ def test_a_restore_to_a_dump_of_the_cycle_that_was_the_last_is_noticed(deploymen
     assert len(deployment.scene.holds()) == 1, "the loss is noticed"
 
 
-def test_two_calls_to_one_number_are_put_back_in_one_cycle(deployment: Deployment) -> None:
+def test_two_calls_to_one_number_are_put_back_in_one_cycle(deployment: RestorableDeployment) -> None:
     """Once: stuck for ever. Both are put back as `accepted`, which one_open_call allows once for a number: the merge
     of every cycle is refused, so nobody can release the hold, and everything due expires."""
     scene = deployment.scene.with_a_wide_gate()
@@ -95,7 +95,7 @@ def test_two_calls_to_one_number_are_put_back_in_one_cycle(deployment: Deploymen
     assert calls_to(deployment, BOB) == 2
 
 
-def test_a_cycle_that_ran_while_the_list_was_read_has_not_gone_by_it(deployment: Deployment) -> None:
+def test_a_cycle_that_ran_while_the_list_was_read_has_not_gone_by_it(deployment: RestorableDeployment) -> None:
     """Once: released too early. listed_at is the time at which the reading began, so that a cycle which merged while
     it was read counts as one that went by it; a second one (by hand) between its merge and its triage then sends
     again."""
@@ -115,7 +115,7 @@ def test_a_cycle_that_ran_while_the_list_was_read_has_not_gone_by_it(deployment:
 
 
 def test_the_notice_of_a_cancellation_is_not_mailed_again_when_the_first_cycle_had_no_book(
-    deployment: Deployment,
+    deployment: RestorableDeployment,
 ) -> None:
     """Once: mailed twice. A notice is due at the date of the cycle that made it; made by a later cycle than the one
     that noticed the loss, it is due after begun_at, and rebuild does not count it as sent."""
@@ -140,7 +140,7 @@ def test_a_provider_whose_clock_is_behind_ours_by_a_minute_and_a_half(
     clock preflight lets be two minutes off the ledger's, and nobody compares either with the provider's."""
     scene.at(WEDNESDAY_2PM).booked(Booked(VISIT, "bob", client_email=None, client_phone=BOB)).with_a_wide_gate()
     with Simulator.start(speed=0, start=scene.now - timedelta(seconds=90)) as network:
-        deployment = Deployment(Phones(scene, network), ledger, tmp_path)
+        deployment = RestorableDeployment(Phones(scene, network), ledger, tmp_path)
         batch_ids = scene.prepare()
         saved = deployment.dump()
         scene.send(batch_ids)
@@ -152,7 +152,7 @@ def test_a_provider_whose_clock_is_behind_ours_by_a_minute_and_a_half(
         assert texts_to(deployment, BOB) == 1
 
 
-def test_a_found_contact_without_a_reminder_counts_for_its_address_too(deployment: Deployment) -> None:
+def test_a_found_contact_without_a_reminder_counts_for_its_address_too(deployment: RestorableDeployment) -> None:
     """Once: a number gets two texts on a day whose cap is one. Of a found contact only rebuild_attempt counts cap and
     gap, and there is none where its reminder is gone: confirmed, cancelled or moved since."""
     deployment.scene.with_a_wide_gate()
@@ -169,7 +169,7 @@ def test_a_found_contact_without_a_reminder_counts_for_its_address_too(deploymen
     assert texts_to(deployment, BOB) == 1
 
 
-def test_who_moves_a_visit_after_the_recovery_is_mailed_of_its_new_time(deployment: Deployment) -> None:
+def test_who_moves_a_visit_after_the_recovery_is_mailed_of_its_new_time(deployment: RestorableDeployment) -> None:
     """Once: lost, for a reason that is not true. For 31 days rebuild takes every email whose window was open at the
     loss, also of a slot that nobody had thought of then; `unknown`, it even is proof for a call."""
     deployment.scene.booked(Booked(WEDNESDAY_2PM + timedelta(days=14), "eve", client_phone=None))
@@ -180,7 +180,7 @@ def test_who_moves_a_visit_after_the_recovery_is_mailed_of_its_new_time(deployme
     assert scene.states()["eve", 1] == ("delivered", "relay_accepted")
 
 
-def test_who_moves_a_visit_after_a_found_text_is_texted_of_its_new_time(deployment: Deployment) -> None:
+def test_who_moves_a_visit_after_a_found_text_is_texted_of_its_new_time(deployment: RestorableDeployment) -> None:
     """Once: lost. A found contact that fits no reminder waits for 31 days for one that comes to fit it, also of a slot
     that came into the book after the release."""
     deployment.scene.with_a_wide_gate()
@@ -203,7 +203,7 @@ def test_who_moves_a_visit_after_a_found_text_is_texted_of_its_new_time(deployme
     assert texts_to(deployment, BOB) == 2
 
 
-def test_a_forgotten_email_does_not_put_off_the_text_and_leave_the_call(deployment: Deployment) -> None:
+def test_a_forgotten_email_does_not_put_off_the_text_and_leave_the_call(deployment: RestorableDeployment) -> None:
     """Once: louder. An email that may have gone counts from the moment of the loss, hours after it expired: the text
     waits for its answer until it is too late, and the call goes instead, by the proof of an email that nobody has
     seen."""
@@ -224,7 +224,7 @@ def test_a_forgotten_email_does_not_put_off_the_text_and_leave_the_call(deployme
     assert deployment.phones.heard() == [("sms", ADA)]
 
 
-def test_a_late_report_of_a_contact_that_was_put_back_holds_nothing(deployment: Deployment) -> None:
+def test_a_late_report_of_a_contact_that_was_put_back_holds_nothing(deployment: RestorableDeployment) -> None:
     """Once: false alarm, and again with each status. A contact that is put back has a new reference; a report with its
     first one is taken for a contact that the ledger does not know, though it has its provider's id."""
     scene = deployment.scene.with_a_wide_gate()
@@ -244,7 +244,7 @@ def test_a_late_report_of_a_contact_that_was_put_back_holds_nothing(deployment: 
 
 
 @pytest.mark.xfail(strict=True, reason="a contact by a forgotten ladder fits no step of the older one")
-def test_a_ladder_that_was_changed_in_the_forgotten_time(deployment: Deployment) -> None:
+def test_a_ladder_that_was_changed_in_the_forgotten_time(deployment: RestorableDeployment) -> None:
     """Still: texted twice. The text went by a ladder that is forgotten too; by the older one its step was not due yet,
     so the found contact fits no reminder, and it is sent again when it is."""
     visit = WEDNESDAY_2PM + 47 * HOUR
@@ -271,7 +271,7 @@ def test_no_role_says_that_the_list_was_read_before_it_can_have_settled(scene: S
         scene.owner.execute("UPDATE reminders.recovery SET listed_at = begun_at + interval '10 minutes'")
 
 
-def test_a_found_contact_counts_for_the_days_ceilings(deployment: Deployment) -> None:
+def test_a_found_contact_counts_for_the_days_ceilings(deployment: RestorableDeployment) -> None:
     """Once: the last fuse forgets. rebuild_attempt counts its address's gap and caps and no ceiling: after a restore
     an account may send as much again as it has sent that day."""
     deployment.scene.owner.execute("UPDATE reminders.account_policy SET sms_ceiling = 2")
@@ -282,7 +282,7 @@ def test_a_found_contact_counts_for_the_days_ceilings(deployment: Deployment) ->
 
 
 @pytest.mark.xfail(strict=True, reason="an empty ledger without a mark cannot be told from one that was never used")
-def test_a_ledger_that_is_lost_together_with_its_mark(deployment: Deployment) -> None:
+def test_a_ledger_that_is_lost_together_with_its_mark(deployment: RestorableDeployment) -> None:
     """Still: texted twice, at once. An empty ledger without a mark is taken for one that was never used; what came due
     in the last quarter of an hour is not even held. The provider's list, which is empty at a true first use, would
     tell."""
@@ -303,7 +303,7 @@ def test_a_ledger_that_is_lost_together_with_its_mark(deployment: Deployment) ->
     assert texts_to(deployment, ADA) == 1
 
 
-def test_a_ledger_that_is_restored_twice_to_one_dump(deployment: Deployment) -> None:
+def test_a_ledger_that_is_restored_twice_to_one_dump(deployment: RestorableDeployment) -> None:
     forgotten(deployment)
     saved = deployment.place / "ledger.dump"
     let_go(deployment)
@@ -315,7 +315,7 @@ def test_a_ledger_that_is_restored_twice_to_one_dump(deployment: Deployment) -> 
     assert sorted(deployment.phones.heard()) == [("sms", ADA), ("sms", BOB), ("sms", CY)]
 
 
-def test_a_dump_that_was_taken_while_a_text_was_on_its_way(deployment: Deployment) -> None:
+def test_a_dump_that_was_taken_while_a_text_was_on_its_way(deployment: RestorableDeployment) -> None:
     """Its attempt is `sending` in the dump: it is doubt, and not made again. The list proves nothing of that time: its
     contact could be one that the ledger has forgotten. A report with our reference would."""
     scene = deployment.scene.with_a_wide_gate()
@@ -352,7 +352,7 @@ def test_putting_back_does_not_loop_over_every_pair_of_a_found_contact_and_an_op
 
 
 def test_a_report_that_begins_a_recovery_anew_does_not_make_forgotten_what_was_held_meanwhile(
-    deployment: Deployment,
+    deployment: RestorableDeployment,
 ) -> None:
     """Once: lost. Whatever begins a recovery anew moves begun_at, up to which emails count as sent; those that came
     due since the loss was noticed were held, and cannot have been."""

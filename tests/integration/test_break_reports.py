@@ -16,7 +16,7 @@ from reminders.cycle.reconcile import close_dead
 from reminders.errors import Doubtful
 from reminders.model import Listed
 from tests.crash import Crash
-from tests.integration.deployment import ADA, FAR, VISIT, Deployment
+from tests.integration.deployment import ADA, FAR, VISIT, RestorableDeployment
 from tests.integration.phones import Phones
 from tests.integration.scene import HOUR, MINUTE, WEDNESDAY_2PM, Booked, raising
 
@@ -35,7 +35,7 @@ def dies(point: str) -> None:
 
 
 @pytest.fixture
-def phones(deployment: Deployment) -> Phones:
+def phones(deployment: RestorableDeployment) -> Phones:
     """Ada has a visit tomorrow, and is told by text."""
     deployment.scene.booked(Booked(VISIT, "ada", client_email=None, client_phone=ADA))
     return deployment.phones
@@ -96,7 +96,7 @@ def test_doubt_is_looked_up_before_it_ends_however_long_nobody_reconciled(phones
     assert phones.attempts() == [("delivered", "delivered", True)]
 
 
-def test_what_a_recovery_put_back_as_unknown_is_no_failure_of_the_channel(deployment: Deployment) -> None:
+def test_what_a_recovery_put_back_as_unknown_is_no_failure_of_the_channel(deployment: RestorableDeployment) -> None:
     scene = deployment.scene.with_a_wide_gate()
     deployment.cycle()
     saved = deployment.dump()
@@ -149,7 +149,9 @@ def test_two_doubts_of_one_number_explain_no_third_contact(phones: Phones) -> No
     assert audited(phones)["breaches"] == {"contacts that the ledger does not know": 1}
 
 
-def test_a_doubt_of_long_before_a_restore_explains_its_contact(deployment: Deployment, phones: Phones) -> None:
+def test_a_doubt_of_long_before_a_restore_explains_its_contact(
+    deployment: RestorableDeployment, phones: Phones
+) -> None:
     phones.network.fault("sms", "accept_then_500")
     deployment.cycle()
     phones.twilio.listed, listed = nothing_listed, phones.twilio.listed  # type: ignore[method-assign]

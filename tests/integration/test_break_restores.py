@@ -17,7 +17,7 @@ from reminders.errors import HoldError, PreflightError
 from reminders.model import Channel, Listed
 from reminders.store.evidence import Evidence
 from reminders.store.holds import Holds
-from tests.integration.deployment import ADA, BOB, CY, FAR, VISIT, Deployment, forgotten
+from tests.integration.deployment import ADA, BOB, CY, FAR, VISIT, RestorableDeployment, forgotten
 from tests.integration.rows import NOW, Rows
 from tests.integration.scene import HOUR, MINUTE, SECRET, WEDNESDAY_2PM, Booked
 
@@ -47,7 +47,7 @@ FROM generate_series(1, 10001) AS i
 LOST = {"hold_id": 1, "why": "a loss", "missing_from": NOW - 3 * HOUR, "forgotten_until": NOW - 30 * MINUTE}
 
 
-def texted_and_forgotten(deployment: Deployment) -> None:
+def texted_and_forgotten(deployment: RestorableDeployment) -> None:
     """Ada's text went after the dump that is then restored; preflight has looked, and no cycle has run since."""
     deployment.scene.with_a_wide_gate().owner.execute(WIDE_CAPS)
     deployment.cycle()
@@ -59,7 +59,7 @@ def texted_and_forgotten(deployment: Deployment) -> None:
 
 
 @pytest.mark.parametrize("kind", ["backfill", "scheduled"])
-def test_a_run_of_an_old_date_does_not_end_the_recovery(deployment: Deployment, kind: str) -> None:
+def test_a_run_of_an_old_date_does_not_end_the_recovery(deployment: RestorableDeployment, kind: str) -> None:
     texted_and_forgotten(deployment)
     deployment.later(11 * MINUTE)
     assert deployment.phones.reconcile()["found"] == 1
@@ -73,7 +73,7 @@ def test_a_run_of_an_old_date_does_not_end_the_recovery(deployment: Deployment, 
 
 
 def test_a_reminder_that_expired_while_nobody_could_read_the_list_is_put_back_all_the_same(
-    deployment: Deployment,
+    deployment: RestorableDeployment,
 ) -> None:
     """Its reading is no longer staged."""
     texted_and_forgotten(deployment)
@@ -86,7 +86,7 @@ def test_a_reminder_that_expired_while_nobody_could_read_the_list_is_put_back_al
     assert deployment.scene.states()["ada", 2] == ("unknown", "forgotten")
 
 
-def goes_on(deployment: Deployment) -> None:
+def goes_on(deployment: RestorableDeployment) -> None:
     """Until the hold is released, and two cycles more."""
     deployment.recovered()
     deployment.release()
@@ -94,7 +94,7 @@ def goes_on(deployment: Deployment) -> None:
         deployment.later().cycle()
 
 
-def test_a_report_that_proves_a_doubt_by_a_contact_that_was_found(deployment: Deployment) -> None:
+def test_a_report_that_proves_a_doubt_by_a_contact_that_was_found(deployment: RestorableDeployment) -> None:
     """Once: stuck for ever. The found text fits another visit too; put back as that one's, its provider's id is there
     twice, which refuses the merge of every cycle."""
     scene = deployment.scene.with_a_wide_gate()
@@ -118,7 +118,7 @@ def test_a_report_that_proves_a_doubt_by_a_contact_that_was_found(deployment: De
     assert deployment.scene.states()["another", 2] == ("accepted", None)
 
 
-def test_a_book_that_is_empty_when_the_recovery_would_end(deployment: Deployment) -> None:
+def test_a_book_that_is_empty_when_the_recovery_would_end(deployment: RestorableDeployment) -> None:
     """Once: texted twice. Whom the book lacks in that reading no found text can be of; the next one has them again."""
     scene = deployment.scene.with_a_wide_gate()
     scene.booked(*(Booked(FAR, f"{i}", client_email=None, client_phone=f"+4420794601{i:02}") for i in range(9)))
@@ -144,7 +144,9 @@ def test_a_book_that_is_empty_when_the_recovery_would_end(deployment: Deployment
 
 
 @pytest.mark.parametrize("is_known", [True, False], ids=["known", "forgotten"])
-def test_the_notice_of_a_cancellation_whose_email_may_be_forgotten_too(deployment: Deployment, is_known: bool) -> None:
+def test_the_notice_of_a_cancellation_whose_email_may_be_forgotten_too(
+    deployment: RestorableDeployment, is_known: bool
+) -> None:
     """Once: mailed twice, when the cycle that ends the recovery is its first whole one: a notice is made for an email
     that is in the ledger, where that very cycle put it."""
     scene = deployment.scene.with_a_wide_gate()
@@ -163,7 +165,7 @@ def test_the_notice_of_a_cancellation_whose_email_may_be_forgotten_too(deploymen
 
 
 @pytest.mark.parametrize("action", ["release", "drop", "turn_down"])
-def test_a_group_that_a_person_lets_go_while_the_ledger_recovers(deployment: Deployment, action: str) -> None:
+def test_a_group_that_a_person_lets_go_while_the_ledger_recovers(deployment: RestorableDeployment, action: str) -> None:
     """Once: texted, then mailed about the same. A text that is turned down to an email is none that the list has.
 
     Here only the provider's report tells of the loss, as after a restore without a trace.
@@ -188,7 +190,7 @@ def test_a_group_that_a_person_lets_go_while_the_ledger_recovers(deployment: Dep
     assert (deployment.phones.heard(), deployment.scene.addresses()) == ([("sms", ADA)], [])
 
 
-def test_what_is_put_back_after_two_days_is_asked_about_before_it_is_unknown(deployment: Deployment) -> None:
+def test_what_is_put_back_after_two_days_is_asked_about_before_it_is_unknown(deployment: RestorableDeployment) -> None:
     """Once: on a person's list, and proof for a call, though the provider knows how it ended: it was accepted more than
     48 hours ago, and had no final status."""
     scene = deployment.scene.with_a_wide_gate()
@@ -204,7 +206,7 @@ def test_what_is_put_back_after_two_days_is_asked_about_before_it_is_unknown(dep
     assert deployment.scene.states()["ada", 1] == ("delivered", "delivered")
 
 
-def test_a_list_that_is_read_with_another_key(deployment: Deployment) -> None:
+def test_a_list_that_is_read_with_another_key(deployment: RestorableDeployment) -> None:
     """Once: texted twice. Preflight refuses that key; the list was read all the same, and no address was known."""
     forgotten(deployment).later(11 * MINUTE)
     evidence, now = Evidence(deployment.scene.ledger.connection), deployment.scene.now
@@ -214,7 +216,7 @@ def test_a_list_that_is_read_with_another_key(deployment: Deployment) -> None:
     assert sorted(deployment.phones.heard()) == [("sms", ADA), ("sms", BOB), ("sms", CY)]
 
 
-def test_a_list_whose_reading_began_before_an_earlier_loss_was_known(deployment: Deployment) -> None:
+def test_a_list_whose_reading_began_before_an_earlier_loss_was_known(deployment: RestorableDeployment) -> None:
     """Once: released too early. It took ten minutes, and counted as read for a recovery that by then went further back:
     what it had not read was not looked for."""
     forgotten(deployment).later(11 * MINUTE)
@@ -235,7 +237,7 @@ def test_a_list_whose_reading_began_before_an_earlier_loss_was_known(deployment:
 
 
 @pytest.mark.parametrize("stage", ["noticed", "looked at", "listed", "taken over", "released", "gone on"])
-def test_a_restore_to_a_dump_of_the_middle_of_a_recovery(deployment: Deployment, stage: str) -> None:
+def test_a_restore_to_a_dump_of_the_middle_of_a_recovery(deployment: RestorableDeployment, stage: str) -> None:
     """Held: after a whole recovery the ledger is set back to where that one was at this stage."""
     texted_and_forgotten(deployment)
     dumps = {"noticed": deployment.dump().rename(deployment.place / "noticed")}
@@ -260,7 +262,7 @@ def test_a_restore_to_a_dump_of_the_middle_of_a_recovery(deployment: Deployment,
     assert sorted(deployment.phones.heard()) == [("sms", ADA), ("sms", BOB)]
 
 
-def test_a_text_that_failed_proves_nothing_of_a_visit_that_another_text_told(deployment: Deployment) -> None:
+def test_a_text_that_failed_proves_nothing_of_a_visit_that_another_text_told(deployment: RestorableDeployment) -> None:
     """Once: called on top of a text. Both texts fit either visit, and the one that failed was taken for both's."""
     scene = deployment.scene.with_a_wide_gate()
     scene.owner.execute(WIDE_CAPS)
@@ -284,7 +286,7 @@ def test_a_text_that_failed_proves_nothing_of_a_visit_that_another_text_told(dep
 
 
 @pytest.mark.parametrize("status", ["queued", "sending", "canceled", "failed", "undelivered", "new to us"])
-def test_a_found_contact_of_any_status_is_not_made_again(deployment: Deployment, status: str) -> None:
+def test_a_found_contact_of_any_status_is_not_made_again(deployment: RestorableDeployment, status: str) -> None:
     """Held: whatever it came to, its own step was tried."""
     texted_and_forgotten(deployment)
 
@@ -297,7 +299,7 @@ def test_a_found_contact_of_any_status_is_not_made_again(deployment: Deployment,
     assert deployment.phones.heard() == [("sms", ADA)]
 
 
-def test_a_ledger_is_not_read_through_for_each_contact_that_was_found(deployment: Deployment) -> None:
+def test_a_ledger_is_not_read_through_for_each_contact_that_was_found(deployment: RestorableDeployment) -> None:
     """Once: stuck for ever. Of 300,000 attempts and 1,000 found contacts it took 103 s, where a task has 180."""
     scene = deployment.scene
     scene.booked(*(Booked(VISIT, f"{i}", client_email=None, client_phone=f"+4420794601{i:02}") for i in range(30)))

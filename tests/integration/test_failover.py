@@ -16,7 +16,7 @@ from local.postgres import Server
 from reminders.store.ledger import Ledger
 from tests.databases import TestDatabase, fill_ledger
 from tests.integration import phones
-from tests.integration.deployment import ADA, BOB, VISIT, Deployment
+from tests.integration.deployment import ADA, BOB, VISIT, RestorableDeployment
 from tests.integration.scene import WEDNESDAY_2PM, Booked, Scene
 
 LEDGER = "ledger"
@@ -29,7 +29,7 @@ class Pair:
 
     primary: Server
     standby: Server
-    deployment: Deployment
+    deployment: RestorableDeployment
 
     def wait_until_received(self) -> None:
         """The standby has replayed all that the primary has written."""
@@ -70,7 +70,7 @@ def pair(place: Path, tmp_path: Path) -> Iterator[Pair]:
             app, watching = (Ledger(database.connect("reminders_app")) for _ in range(2))
             scene = Scene(database.connect(), app, watching).at(WEDNESDAY_2PM)
             for placed in phones.placed(scene.with_a_wide_gate()):
-                yield Pair(primary, standby, Deployment(placed, database, tmp_path))
+                yield Pair(primary, standby, RestorableDeployment(placed, database, tmp_path))
 
 
 def standby_of(primary: Server, place: Path) -> Server:

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from tests.integration.deployment import ADA, FAR, VISIT, Deployment
+from tests.integration.deployment import ADA, FAR, VISIT, RestorableDeployment
 from tests.integration.scene import HOUR, MINUTE, Booked
 
 SHORT_GAP = "UPDATE reminders.account_policy SET phone_gap = '1 minute', phone_daily_cap = 9, phone_weekly_cap = 9"
 
 
-def test_a_forgotten_contact_is_no_proof_for_a_doubt_that_is_remembered(deployment: Deployment) -> None:
+def test_a_forgotten_contact_is_no_proof_for_a_doubt_that_is_remembered(deployment: RestorableDeployment) -> None:
     """Of two texts to a number the first was refused without a word and is in doubt; the second is forgotten.
 
     The variant `list_proves_nothing_of_before`. It takes a gap shorter than the six minutes in which a contact fits.
@@ -37,7 +37,7 @@ def test_a_forgotten_contact_is_no_proof_for_a_doubt_that_is_remembered(deployme
 
 
 def test_a_restore_while_preflight_looks_is_noticed(
-    deployment: Deployment,
+    deployment: RestorableDeployment,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The variant `checked_is_what_was_compared`: the restore comes between the comparison and the reservation."""
@@ -55,7 +55,7 @@ def test_a_restore_while_preflight_looks_is_noticed(
     assert deployment.phones.heard() == [("sms", ADA)]
 
 
-def test_a_forgotten_contact_that_may_have_been_anothers_is_no_delivery(deployment: Deployment) -> None:
+def test_a_forgotten_contact_that_may_have_been_anothers_is_no_delivery(deployment: RestorableDeployment) -> None:
     """The variant `recovery_minds_the_expired`: the text was about a visit that is cancelled when the list is read."""
     deployment.scene.with_a_wide_gate()
     deployment.cycle()
@@ -74,7 +74,7 @@ def test_a_forgotten_contact_that_may_have_been_anothers_is_no_delivery(deployme
 @pytest.mark.parametrize("status", ["cancelled", "confirmed"])
 @pytest.mark.parametrize(("visit", "address"), [(VISIT, "client_email"), (FAR, "client_phone")], ids=["sms", "email"])
 def test_who_is_off_while_the_ledger_recovers_and_on_again_is_not_told_twice(
-    deployment: Deployment, visit: datetime, address: str, status: str, is_known: bool
+    deployment: RestorableDeployment, visit: datetime, address: str, status: str, is_known: bool
 ) -> None:
     """No variant: in the model the reminder of a forgotten contact is there while recovery looks for it."""
     scene = deployment.scene.with_a_wide_gate()
@@ -98,7 +98,7 @@ def test_who_is_off_while_the_ledger_recovers_and_on_again_is_not_told_twice(
     assert deployment.scene.states()["visit", step] == ("unknown", "forgotten")
 
 
-def test_a_found_contact_that_may_be_a_doubts_is_no_delivery(deployment: Deployment) -> None:
+def test_a_found_contact_that_may_be_a_doubts_is_no_delivery(deployment: RestorableDeployment) -> None:
     """The variant `match_has_no_rival`: the text is the remembered attempt's; of the other visit nobody was told."""
     deployment.scene.owner.execute(SHORT_GAP)
     deployment.scene.booked(Booked(VISIT, "doubted", client_email=None, client_phone=ADA)).with_a_wide_gate()
@@ -112,7 +112,7 @@ def test_a_found_contact_that_may_be_a_doubts_is_no_delivery(deployment: Deploym
     assert deployment.scene.states()["another", 2] == ("unknown", "forgotten")
 
 
-def after(deployment: Deployment, saved: Any, reserve: Callable[..., int]) -> Callable[..., int]:
+def after(deployment: RestorableDeployment, saved: Any, reserve: Callable[..., int]) -> Callable[..., int]:
     """`reserve_attempts`, once the ledger was put back under the connection that asks for it."""
 
     def restored_first(*arguments: Any) -> int:

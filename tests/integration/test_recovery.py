@@ -7,11 +7,11 @@ import pytest
 from psycopg import sql
 
 from reminders.errors import HoldError, SendError
-from tests.integration.deployment import ADA, BOB, CY, FAR, VISIT, Deployment, forgotten
+from tests.integration.deployment import ADA, BOB, CY, FAR, VISIT, RestorableDeployment, forgotten
 from tests.integration.scene import HOUR, MINUTE, Booked, Scene
 
 
-def test_what_a_restored_ledger_has_forgotten_is_rebuilt_and_not_sent_again(deployment: Deployment) -> None:
+def test_what_a_restored_ledger_has_forgotten_is_rebuilt_and_not_sent_again(deployment: RestorableDeployment) -> None:
     forgotten(deployment).recovered()
     deployment.phones.reconcile()
     assert deployment.scene.states()["bob", 2] == ("delivered", "delivered")
@@ -21,7 +21,7 @@ def test_what_a_restored_ledger_has_forgotten_is_rebuilt_and_not_sent_again(depl
     assert deployment.later().cycle() == []
 
 
-def test_a_mark_that_was_restored_with_the_ledger_hides_nothing(deployment: Deployment) -> None:
+def test_a_mark_that_was_restored_with_the_ledger_hides_nothing(deployment: RestorableDeployment) -> None:
     scene = deployment.scene.with_a_wide_gate()
     deployment.cycle()
     saved, mark = deployment.dump(), deployment.mark
@@ -36,7 +36,7 @@ def test_a_mark_that_was_restored_with_the_ledger_hides_nothing(deployment: Depl
     assert deployment.phones.heard() == [("sms", ADA)]
 
 
-def test_nobody_releases_before_the_list_was_read_and_a_cycle_has_gone_by_it(deployment: Deployment) -> None:
+def test_nobody_releases_before_the_list_was_read_and_a_cycle_has_gone_by_it(deployment: RestorableDeployment) -> None:
     forgotten(deployment)
     with pytest.raises(HoldError, match="provider's list"):
         deployment.release()
@@ -48,12 +48,12 @@ def test_nobody_releases_before_the_list_was_read_and_a_cycle_has_gone_by_it(dep
     deployment.release()
 
 
-def test_a_list_that_is_not_settled_is_not_read(deployment: Deployment) -> None:
+def test_a_list_that_is_not_settled_is_not_read(deployment: RestorableDeployment) -> None:
     forgotten(deployment)
     assert deployment.phones.reconcile()["lists_to_read"] == 1
 
 
-def test_a_list_that_cannot_be_read_to_its_end_lets_nobody_release(deployment: Deployment) -> None:
+def test_a_list_that_cannot_be_read_to_its_end_lets_nobody_release(deployment: RestorableDeployment) -> None:
     forgotten(deployment).later(11 * MINUTE)
     deployment.phones.network.stop()
     with pytest.raises(SendError):
@@ -62,7 +62,7 @@ def test_a_list_that_cannot_be_read_to_its_end_lets_nobody_release(deployment: D
         deployment.release()
 
 
-def test_emails_of_the_time_that_is_forgotten_count_as_sent(deployment: Deployment) -> None:
+def test_emails_of_the_time_that_is_forgotten_count_as_sent(deployment: RestorableDeployment) -> None:
     """Of emails there is no list. The client's text goes at its own time, and nobody is written to twice."""
     scene = deployment.scene.with_a_wide_gate()
     deployment.cycle()
@@ -79,7 +79,7 @@ def test_emails_of_the_time_that_is_forgotten_count_as_sent(deployment: Deployme
     assert deployment.cycle() == ["sms"]
 
 
-def test_an_empty_ledger_finds_what_was_sent(deployment: Deployment) -> None:
+def test_an_empty_ledger_finds_what_was_sent(deployment: RestorableDeployment) -> None:
     scene = deployment.scene.booked(Booked(VISIT, "ada", client_email=None, client_phone=ADA)).with_a_wide_gate()
     assert deployment.cycle() == ["sms"]
     scene.owner.execute("SET session_replication_role = replica")
@@ -95,7 +95,9 @@ def test_an_empty_ledger_finds_what_was_sent(deployment: Deployment) -> None:
     assert deployment.phones.heard() == [("sms", ADA)]
 
 
-def test_a_text_for_one_of_two_accounts_counts_for_both_and_is_on_a_persons_list(deployment: Deployment) -> None:
+def test_a_text_for_one_of_two_accounts_counts_for_both_and_is_on_a_persons_list(
+    deployment: RestorableDeployment,
+) -> None:
     """Nobody can tell which account it was from: neither texts the number again."""
     deployment.scene.with_a_wide_gate()
     deployment.cycle()
@@ -112,7 +114,9 @@ def test_a_text_for_one_of_two_accounts_counts_for_both_and_is_on_a_persons_list
     assert deployment.later(3 * HOUR).cycle() == []
 
 
-def test_a_text_for_one_of_two_visits_counts_for_both_and_is_on_a_persons_list(deployment: Deployment) -> None:
+def test_a_text_for_one_of_two_visits_counts_for_both_and_is_on_a_persons_list(
+    deployment: RestorableDeployment,
+) -> None:
     """Once: delivered, both of them, though it told of one."""
     deployment.scene.with_a_wide_gate()
     deployment.cycle()
@@ -128,14 +132,14 @@ def test_a_text_for_one_of_two_visits_counts_for_both_and_is_on_a_persons_list(d
     assert (states["told", 2], states["untold", 2]) == (("unknown", "forgotten"), ("unknown", "forgotten"))
 
 
-def test_the_numbers_of_forgotten_attempts_are_not_given_again(deployment: Deployment) -> None:
+def test_the_numbers_of_forgotten_attempts_are_not_given_again(deployment: RestorableDeployment) -> None:
     forgotten(deployment).recovered()
     deployment.release()
     deployment.later().cycle()
     assert deployment.scene.last_attempt() > 200_000
 
 
-def test_a_found_contact_counts_for_its_address(deployment: Deployment) -> None:
+def test_a_found_contact_counts_for_its_address(deployment: RestorableDeployment) -> None:
     """Cap and gap know of it: another account does not text the same number an hour later."""
     forgotten(deployment).recovered()
     deployment.release()
@@ -144,7 +148,7 @@ def test_a_found_contact_counts_for_its_address(deployment: Deployment) -> None:
     assert deployment.scene.states()["vet's", 2] == ("pending", "wait_for_day")
 
 
-def test_a_copy_of_the_ledger_sends_nothing_before_preflight_has_looked_at_it(deployment: Deployment) -> None:
+def test_a_copy_of_the_ledger_sends_nothing_before_preflight_has_looked_at_it(deployment: RestorableDeployment) -> None:
     """A standby that takes over in the middle of a cycle, or a pooler that points elsewhere."""
     scene = deployment.scene.booked(Booked(VISIT, client_email=None))
     batch_ids = scene.prepare()
@@ -153,7 +157,9 @@ def test_a_copy_of_the_ledger_sends_nothing_before_preflight_has_looked_at_it(de
     assert deployment.phones.heard() == []
 
 
-def test_a_dispatch_that_runs_while_the_ledger_is_restored_contacts_nobody_more(deployment: Deployment) -> None:
+def test_a_dispatch_that_runs_while_the_ledger_is_restored_contacts_nobody_more(
+    deployment: RestorableDeployment,
+) -> None:
     """Into the same database: its batch is in the dump as it was, and the text has gone since."""
     scene = deployment.scene.booked(Booked(VISIT, "ada", client_email=None, client_phone=ADA)).with_a_wide_gate()
     batch_ids = scene.prepare()
@@ -165,7 +171,7 @@ def test_a_dispatch_that_runs_while_the_ledger_is_restored_contacts_nobody_more(
     assert deployment.phones.heard() == [("sms", ADA)]
 
 
-def test_a_second_loss_begins_the_recovery_anew(deployment: Deployment) -> None:
+def test_a_second_loss_begins_the_recovery_anew(deployment: RestorableDeployment) -> None:
     forgotten(deployment).later(9 * MINUTE)
     scene = deployment.scene
     scene.ledger.begin_recovery("another loss", 300_000)
@@ -175,7 +181,7 @@ def test_a_second_loss_begins_the_recovery_anew(deployment: Deployment) -> None:
     assert recoveries == 1
 
 
-def test_a_persons_hold_is_the_recoverys_too(deployment: Deployment) -> None:
+def test_a_persons_hold_is_the_recoverys_too(deployment: RestorableDeployment) -> None:
     deployment.scene.booked(Booked(VISIT, client_email=None)).hold()
     deployment.scene.ledger.begin_recovery("a loss", 0)
     with pytest.raises(HoldError, match="provider's list"):

@@ -107,7 +107,7 @@ class Good:
     ended_at: datetime
 
 
-class Deployment(Ringonce):
+class SeasonDeployment(Ringonce):
     """A deployment for one season. `reached` is called at each failpoint; `note` keeps what happened, for a trace."""
 
     def __init__(

@@ -24,7 +24,7 @@ from tests.databases import TestDatabase
 from tests.drill.book import DAY, HOUR, TICK
 from tests.drill.ringonce import Act
 from tests.soak.book import MINUTE, SeasonBook
-from tests.soak.deployment import Deployment
+from tests.soak.deployment import SeasonDeployment
 from tests.soak.faults import KINDS
 from tests.soak.history import WAITS, History
 from tests.soak.people import Person
@@ -128,7 +128,9 @@ class Season:
     def run(self) -> None:
         """Let all its days pass, and then what ends later."""
         with ExitStack() as until_the_end:
-            self.deployment = until_the_end.enter_context(Deployment(self.database, self.book, self._reach, self.note))
+            self.deployment = until_the_end.enter_context(
+                SeasonDeployment(self.database, self.book, self._reach, self.note)
+            )
             self.person = Person(self, Random(f"{self.seed} person"))
             if self.sabotage:
                 self.sabotage(self.deployment)
