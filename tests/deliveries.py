@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
-from reminders.channels.telephony import Twilio, final_status
+from reminders.channels.telephony import Twilio
+from reminders.channels.twilio_codes import final_status
 from reminders.cycle.doubts import apply_events, look_up
 from reminders.cycle.reconcile import cancel_at_provider, close_dead, poll
 from reminders.cycle.recovery import recover

@@ -12,8 +12,6 @@ from typing import Any
 
 from reminders.addresses import secret_fingerprint
 from reminders.channels.mail import Mailer
-from reminders.channels.telephony import final_status
-from reminders.cycle.audit import Provider, audit
 from reminders.cycle.extract import extract
 from reminders.cycle.preflight import preflight
 from reminders.failpoints import POINTS, armed
@@ -166,9 +164,7 @@ class Practice:
             self.cycles_to_normal = self.cycles_until_heard("e", MOST_CYCLES)
 
     def audit(self) -> None:
-        twilio = self.phones.twilio
-        provider = Provider(twilio.listed, twilio.status, final_status)
-        self.run(("audit", lambda: audit(self.scene.ledger, provider, self.scene.now)))
+        self.run(("audit", self.phones.audit))
 
     def decide(self, act: Decision) -> None:
         """A person's command; she who has heard no answer gives it again, unless the holds show that it was done."""

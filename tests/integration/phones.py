@@ -11,6 +11,8 @@ from datetime import datetime
 from typing import Any
 
 from reminders.channels.telephony import Twilio
+from reminders.channels.twilio_codes import final_status
+from reminders.cycle.audit import Provider, audit
 from reminders.model import Acceptance, Channel, Contact
 from tests.deliveries import reconcile_deliveries
 from tests.integration.scene import SECRET, Scene
@@ -62,6 +64,11 @@ class Phones:
     def reconcile(self) -> dict[str, int]:
         """One run of reconcile_deliveries; returns all its counts."""
         return reconcile_deliveries(self.scene.ledger, self.twilio, SECRET, lambda: self.scene.now)
+
+    def audit(self) -> dict[str, Any]:
+        """The night's audit; returns what it finds."""
+        provider = Provider(self.twilio.listed, self.twilio.status, final_status)
+        return audit(self.scene.ledger, provider, self.scene.now)
 
     def heard(self) -> list[tuple[str, str]]:
         """(channel, number) of all that reached a phone, in order."""

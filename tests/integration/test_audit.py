@@ -6,8 +6,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from reminders.channels.twilio_codes import final_status
-from reminders.cycle.audit import Provider, audit
 from reminders.cycle.reconcile import close_dead
 from reminders.errors import SendError
 from tests.integration.phones import SENDER, Phones, placed
@@ -36,8 +34,7 @@ def phones(scene: Scene) -> Iterator[Phones]:
 def audited(phones: Phones) -> dict[str, object]:
     """What the night's audit finds."""
     phones.at(THURSDAY_3AM)
-    provider = Provider(phones.twilio.listed, phones.twilio.status, final_status)
-    return audit(phones.scene.ledger, provider, phones.scene.now)
+    return phones.audit()
 
 
 def change(phones: Phones, statement: str) -> None:
@@ -147,5 +144,5 @@ def test_a_list_that_cannot_be_read_is_no_breach_and_no_peace(phones: Phones) ->
     phones.at(THURSDAY_3AM)
     phones.network.stop()
     with pytest.raises(SendError):
-        audit(phones.scene.ledger, Provider(phones.twilio.listed, phones.twilio.status, final_status), phones.scene.now)
+        phones.audit()
     assert phones.scene.holds() == []

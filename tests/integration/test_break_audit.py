@@ -7,8 +7,6 @@ from datetime import timedelta
 
 import pytest
 
-from reminders.channels.twilio_codes import final_status
-from reminders.cycle.audit import Provider, audit
 from tests.integration.phones import SENDER, Phones, placed
 from tests.integration.scene import HOUR, MINUTE, WEDNESDAY_2PM, Booked, Scene
 from tests.simulator.client import Simulator
@@ -29,11 +27,6 @@ def phones(scene: Scene) -> Iterator[Phones]:
     yield from placed(scene)
 
 
-def audited(phones: Phones) -> dict[str, object]:
-    provider = Provider(phones.twilio.listed, phones.twilio.status, final_status)
-    return audit(phones.scene.ledger, provider, phones.scene.now)
-
-
 def test_a_step_that_an_operator_adds_to_a_ladder_makes_no_breach_of_yesterdays_calls(phones: Phones) -> None:
     """Once: false alarm. Whether a client could be reached by the rungs below a call is asked of the ladder as it is
     now, and not as it was when the call was made."""
@@ -46,7 +39,7 @@ def test_a_step_that_an_operator_adds_to_a_ladder_makes_no_breach_of_yesterdays_
     phones.reconcile()
     scene.owner.execute(LADDER, ("vet", 2, "sms", "24 hours"))
     phones.at(THURSDAY_3AM)
-    assert audited(phones)["breaches"] == {}
+    assert phones.audit()["breaches"] == {}
 
 
 def test_a_late_report_of_a_call_does_not_make_it_last_until_then(phones: Phones) -> None:
@@ -70,17 +63,17 @@ def test_a_late_report_of_a_call_does_not_make_it_last_until_then(phones: Phones
     phones.reconcile()
     assert phones.attempts() == [("delivered", "completed", True), ("delivered", "completed", True)]
     phones.at(THURSDAY_3AM)
-    assert audited(phones)["breaches"] == {}
+    assert phones.audit()["breaches"] == {}
 
 
 def test_what_a_recovery_has_taken_over_is_not_proved_each_night(phones: Phones) -> None:
     """Once: a figure. `proved` counts all that only the list has less what is foreign, also what is known as found."""
     phones.twilio._client.messages.create(to="+442079460018", from_=SENDER, body="from the console")
     phones.at(THURSDAY_3AM)
-    audited(phones)
+    phones.audit()
     phones.at(phones.scene.now + 11 * MINUTE)
     phones.reconcile()
-    assert audited(phones)["proved"] == 0
+    assert phones.audit()["proved"] == 0
 
 
 def test_a_text_a_second_before_midnight_that_the_provider_took_after_it(scene: Scene) -> None:
@@ -96,4 +89,4 @@ def test_a_text_a_second_before_midnight_that_the_provider_took_after_it(scene: 
         phones.reconcile()
         for night in (THURSDAY_3AM, THURSDAY_3AM + timedelta(days=1)):
             phones.at(night)
-            assert audited(phones)["breaches"] == {}
+            assert phones.audit()["breaches"] == {}

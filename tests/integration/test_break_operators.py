@@ -14,8 +14,6 @@ import pytest
 
 from reminders import failpoints
 from reminders import operate as operator_command
-from reminders.channels.twilio_codes import final_status
-from reminders.cycle.audit import Provider, audit
 from reminders.cycle.extract import extract
 from reminders.cycle.rehearse import rehearse
 from reminders.errors import HoldError, PreflightError
@@ -28,7 +26,7 @@ from tests.crash import Crash
 from tests.databases import TestDatabase
 from tests.integration.conftest import Operate
 from tests.integration.deployment import ADA, BOB, VISIT, RestorableDeployment
-from tests.integration.phones import SENDER, Phones
+from tests.integration.phones import SENDER
 from tests.integration.scene import HOUR, MINUTE, SECRET, WEDNESDAY_2PM, Booked, Scene
 
 PATIENCE = 10.0
@@ -80,12 +78,6 @@ def beside(scene: Scene, point: str, other: Callable[[], Any]) -> Iterator[None]
         with failpoints.armed(first_time(point, act)):
             yield
         acting[0].result(PATIENCE)
-
-
-def breaches(phones: Phones) -> object:
-    """What the audit finds now."""
-    provider = Provider(phones.twilio.listed, phones.twilio.status, final_status)
-    return audit(phones.scene.ledger, provider, phones.scene.now)["breaches"]
 
 
 # Two operators, and an operator beside a cycle
@@ -177,7 +169,7 @@ def test_a_hold_that_is_placed_by_a_clock_that_is_slow_makes_no_breach(
     command("hold", "channel", "sms", "--why", "a look", "--by", "Ana", off=-10 * MINUTE)
     phones.reconcile()
     phones.at(THURSDAY_3AM)
-    assert (phones.heard(), breaches(phones)) == ([("sms", ADA)], {})
+    assert (phones.heard(), phones.audit()["breaches"]) == ([("sms", ADA)], {})
 
 
 def test_a_hold_that_is_released_by_a_clock_that_is_fast_makes_no_breach(
@@ -191,7 +183,7 @@ def test_a_hold_that_is_released_by_a_clock_that_is_fast_makes_no_breach(
     scene.at(scene.now + 5 * MINUTE).cycle()
     phones.reconcile()
     phones.at(THURSDAY_3AM)
-    assert (phones.heard(), breaches(phones)) == ([("sms", ADA)], {})
+    assert (phones.heard(), phones.audit()["breaches"]) == ([("sms", ADA)], {})
 
 
 def test_who_drops_a_group_by_a_clock_that_is_fast_drops_all_of_it(
@@ -332,7 +324,7 @@ def test_a_persons_release_of_their_own_hold_is_no_release_of_the_audits(
 ) -> None:
     scene, ana = found_broken.scene, operators()
     mine = ana.place("all", "", "Ana", "a move", HOUR)
-    assert breaches(found_broken.phones)
+    assert found_broken.phones.audit()["breaches"]
     assert "audit 2026-02-11" in operate("holds")
     ana.release([mine], "Ana")
     scene.owner.execute("ALTER TABLE reminders.attempt ENABLE TRIGGER never_deleted")
@@ -355,10 +347,10 @@ def test_each_nights_stop_is_released_by_itself(
 ) -> None:
     """However many stop everything, each reminder waits once."""
     scene, phones, ana = found_broken.scene, found_broken.phones, operators()
-    breaches(phones)
+    phones.audit()
     phones.at(THURSDAY_3AM + 24 * HOUR)
-    breaches(phones)
-    breaches(phones)
+    phones.audit()
+    phones.audit()
     ana.place("all", "", "Ana", "a move", HOUR)
     scene.owner.execute("ALTER TABLE reminders.attempt ENABLE TRIGGER never_deleted")
     scene.booked(Booked(scene.now + 72 * HOUR, "bob", client_phone=None))
@@ -381,6 +373,6 @@ def test_an_audit_that_dies_between_its_recovery_and_its_hold(deployment: Restor
     phones.twilio._client.messages.create(to=ADA, from_=SENDER, body="forgotten")
     phones.at(THURSDAY_3AM)
     with pytest.raises(Crash), failpoints.armed(first_time(point, die)):
-        breaches(phones)
+        phones.audit()
     with pytest.raises(HoldError, match="provider's list"):
         deployment.release()

@@ -10,8 +10,6 @@ from typing import Any
 import pytest
 
 from reminders import failpoints
-from reminders.channels.twilio_codes import final_status
-from reminders.cycle.audit import Provider, audit
 from reminders.cycle.reconcile import close_dead
 from reminders.errors import Doubtful
 from reminders.model import Listed
@@ -50,11 +48,6 @@ def go_on(phones: Phones) -> None:
         phones.at(WEDNESDAY_2PM + passed)
         phones.scene.cycle()
         phones.reconcile()
-
-
-def audited(phones: Phones) -> dict[str, Any]:
-    provider = Provider(phones.twilio.listed, phones.twilio.status, final_status)
-    return audit(phones.scene.ledger, provider, phones.scene.now)
 
 
 def nothing_listed(*_: Any) -> Sequence[Listed]:
@@ -133,7 +126,7 @@ def doubted_twice(phones: Phones) -> None:
 def test_two_doubts_of_one_number_explain_two_contacts(phones: Phones) -> None:
     doubted_twice(phones)
     phones.at(THURSDAY_3AM)
-    assert audited(phones)["breaches"] == {}
+    assert phones.audit()["breaches"] == {}
 
 
 def test_two_doubts_of_one_number_explain_no_third_contact(phones: Phones) -> None:
@@ -146,7 +139,7 @@ def test_two_doubts_of_one_number_explain_no_third_contact(phones: Phones) -> No
 
     phones.twilio.listed = one_more  # type: ignore[method-assign]
     phones.at(THURSDAY_3AM)
-    assert audited(phones)["breaches"] == {"contacts that the ledger does not know": 1}
+    assert phones.audit()["breaches"] == {"contacts that the ledger does not know": 1}
 
 
 def test_a_doubt_of_long_before_a_restore_explains_its_contact(
@@ -167,7 +160,7 @@ def test_a_doubt_of_long_before_a_restore_explains_its_contact(
     deployment.recovered()
     deployment.release()
     phones.at(THURSDAY_3AM)
-    assert audited(phones)["breaches"] == {}
+    assert phones.audit()["breaches"] == {}
 
 
 @pytest.mark.parametrize("breaches", [{}, {"P4: a reminder still waits after its appointment began": 1}])
@@ -179,4 +172,4 @@ def test_only_what_a_cycle_has_left_waiting_breaks_the_promise(phones: Phones, b
     phones.at(THURSDAY_3AM)
     if breaches:
         scene.owner.execute("UPDATE reminders.cycle SET judged_at = %s", [scene.now - HOUR])
-    assert audited(phones)["breaches"] == breaches
+    assert phones.audit()["breaches"] == breaches
