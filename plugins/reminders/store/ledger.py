@@ -192,7 +192,7 @@ class Ledger(Session):
 
         Returns counts: `settled` reminders changed, `held` ones the gate stopped (none for a backfill, which sends
         nothing), and the `groups` that took them in: `named` by account, step and age, `reminders`, `why`. A rung that
-        ends here frees the one above it, so the verdicts are repeated for those.
+        ends here frees the one above it, so the dispositions are repeated for those.
         """
         settled, groups = 0, []
         with self.acting_as(PLANNER, "triage"):
