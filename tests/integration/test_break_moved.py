@@ -19,7 +19,9 @@ def behind_the_ledger(scene: Scene, seconds: int) -> None:
 
 
 IS_BEHIND = pytest.mark.xfail(
-    strict=True, reason="a reminder is made by the worker's clock, what is put back by the ledger's"
+    strict=True,
+    raises=AssertionError,
+    reason="a reminder is made by the worker's clock, what is put back by the ledger's",
 )
 
 

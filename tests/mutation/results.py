@@ -24,12 +24,13 @@ KINDS = ("equivalent", "kept twice", "accepted")
 
 
 class Results:
-    """A line for each mutant, of which the last counts. Begun work is gone on with: that of `path` and of `kept`."""
+    """A line for each mutant, of which the last counts. Begun work is gone on with; a new `path` begins with `kept`."""
 
     def __init__(self, path: Path, kept: Path) -> None:
         self.path, self.kept = path, kept
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.found = {name: Verdict(**verdict) for file in (kept, path) for name, verdict in _lines(file)}
+        # Not both: what was forgotten here would come back.
+        self.found = {name: Verdict(**verdict) for name, verdict in _lines(path if path.exists() else kept)}
 
     def add(self, mutant: Mutant, verdict: Verdict) -> None:
         verdict.digest = mutant.digest
